@@ -1,0 +1,119 @@
+package writer
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/ingot-metal/ingot/imaging/manifest"
+)
+
+// Options for Write; the zero value is what a deploy wants.
+type Options struct {
+	// Resume reads and hashes what the target holds first, and writes only
+	// frames that do not match.
+	Resume bool
+	// Proof is the hash that is demanded when reading back.
+	Proof Proof
+	// MemoryBytes bounds the buffers (default 128 MiB). With less, fewer frames
+	// are in the air; one of each kind there always is. The manifest itself,
+	// about 100 bytes a frame, is not counted.
+	MemoryBytes int64
+	// Workers decode and write, or read back, in parallel (default: one a CPU,
+	// from 2 to 16). Connections is how many ranges are open at once (default 2).
+	Workers     int
+	Connections int
+	// RunBytes is the most that one range request asks for (default 8 MiB).
+	RunBytes int64
+	// Progress, if not nil, is called about ten times a second and at each
+	// change of phase, never from two goroutines at once. It must be quick.
+	Progress func(Progress)
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Proof is how reading back is compared.
+type Proof int
+
+const (
+	// ProofSHA256 compares SHA-256, about 1.2 GB/s a core.
+	ProofSHA256 Proof = iota
+	// ProofXXH3 compares XXH3, which finds every accident and costs nearly
+	// nothing; the link to the manifest's SHA-256 is then the packed hash.
+	ProofXXH3
+)
+
+// Phase of a write, in order; PhaseCheck only with Resume.
+type Phase string
+
+const (
+	PhaseCheck  Phase = "check"
+	PhaseWrite  Phase = "write"
+	PhaseFlush  Phase = "flush"
+	PhaseVerify Phase = "verify"
+	PhaseDone   Phase = "done"
+)
+
+// Progress is a snapshot. DoneBytes of TotalBytes are content bytes, holes
+// included, handled in this phase.
+type Progress struct {
+	Phase        Phase
+	DoneBytes    int64
+	TotalBytes   int64
+	BytesWritten int64 // content bytes written so far, zeros for holes not included
+	BytesFetched int64 // packed bytes received so far
+}
+
+// Report is what was done; with an error, what was done before it.
+type Report struct {
+	FramesWritten   int   // with data
+	FramesKept      int   // with Resume: frames and holes that were right already
+	HolesZeroed     int   // zero frames made zero
+	HolesRewritten  int   // of these, read back as not zero and written by hand
+	FramesRefetched int   // delivered wrong at first
+	BytesWritten    int64 // content
+	BytesZeroed     int64
+	BytesFetched    int64 // packed
+	BytesVerified   int64 // read back and compared, holes included
+	// CheckTime is zero without Resume. WriteTime covers fetching and writing.
+	CheckTime, WriteTime, FlushTime, VerifyTime time.Duration
+	// Flushed and Verified are set once everything is on the medium, and once
+	// everything read back matched. Only Verified means done.
+	Flushed  bool
+	Verified bool
+}
+
+// plan is Options with every default filled in and cut to the memory allowed.
+type plan struct {
+	Options
+	packedBuffers int
+	maxGap        int64
+}
+
+// decoderBytes is what a zstd decoder needs beside its output.
+const decoderBytes = 1 << 20
+
+func (o Options) plan(m *manifest.Manifest) plan {
+	p := plan{Options: o, maxGap: 32 << 10}
+	if p.Now == nil {
+		p.Now = time.Now
+	}
+	if p.MemoryBytes <= 0 {
+		p.MemoryBytes = 128 << 20
+	}
+	if p.Workers <= 0 {
+		p.Workers = min(max(runtime.GOMAXPROCS(0), 2), 16)
+	}
+	if p.Connections <= 0 {
+		p.Connections = 2
+	}
+	if p.RunBytes <= 0 {
+		p.RunBytes = 8 << 20
+	}
+	frame := int64(m.FrameSizeBytes)
+	packed := int64(manifest.MaxPacked(m.FrameSizeBytes))
+	half := p.MemoryBytes / 2
+	p.Workers = int(min(int64(p.Workers), max(half/(frame+decoderBytes), 1)))
+	p.Connections = int(min(int64(p.Connections), max(half/packed, 1)))
+	p.packedBuffers = int(min(max(half/packed, 1), int64(2*p.Workers+2*p.Connections)))
+	return p
+}
