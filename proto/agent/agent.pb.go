@@ -2385,8 +2385,11 @@ type DeployJob struct {
 	WipeConflicting bool `protobuf:"varint,8,opt,name=wipe_conflicting,json=wipeConflicting,proto3" json:"wipe_conflicting,omitempty"`
 	// Kernel parameters to add for the installed system, when entered by kexec.
 	KernelParameters []string `protobuf:"bytes,9,rep,name=kernel_parameters,json=kernelParameters,proto3" json:"kernel_parameters,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// An earlier boot may have written part of it: frames that are on the disk
+	// already, as read back, need not be fetched again.
+	Resume        bool `protobuf:"varint,10,opt,name=resume,proto3" json:"resume,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeployJob) Reset() {
@@ -2480,6 +2483,13 @@ func (x *DeployJob) GetKernelParameters() []string {
 		return x.KernelParameters
 	}
 	return nil
+}
+
+func (x *DeployJob) GetResume() bool {
+	if x != nil {
+		return x.Resume
+	}
+	return false
 }
 
 // DiskSelector names one disk. Serial or WWN; by_path only where a disk has
@@ -2891,7 +2901,7 @@ const file_agent_agent_proto_rawDesc = "" +
 	"\rCommissionJob\x12\x14\n" +
 	"\x05tests\x18\x01 \x03(\tR\x05tests\x12\x1d\n" +
 	"\n" +
-	"skip_tests\x18\x02 \x01(\bR\tskipTests\"\xf3\x02\n" +
+	"skip_tests\x18\x02 \x01(\bR\tskipTests\"\x8b\x03\n" +
 	"\tDeployJob\x12!\n" +
 	"\fimage_digest\x18\x01 \x01(\tR\vimageDigest\x12\x1a\n" +
 	"\bmanifest\x18\x02 \x01(\fR\bmanifest\x12\x1d\n" +
@@ -2902,7 +2912,9 @@ const file_agent_agent_proto_rawDesc = "" +
 	"\x0fkexec_forbidden\x18\x06 \x01(\tR\x0ekexecForbidden\x12+\n" +
 	"\x05after\x18\a \x01(\x0e2\x15.ingot.agent.v1.AfterR\x05after\x12)\n" +
 	"\x10wipe_conflicting\x18\b \x01(\bR\x0fwipeConflicting\x12+\n" +
-	"\x11kernel_parameters\x18\t \x03(\tR\x10kernelParameters\"p\n" +
+	"\x11kernel_parameters\x18\t \x03(\tR\x10kernelParameters\x12\x16\n" +
+	"\x06resume\x18\n" +
+	" \x01(\bR\x06resume\"p\n" +
 	"\fDiskSelector\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x10\n" +
 	"\x03wwn\x18\x02 \x01(\tR\x03wwn\x12\x17\n" +
