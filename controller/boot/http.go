@@ -58,12 +58,12 @@ type nobody struct{}
 func (nobody) BootObserved(context.Context, Observation) {}
 
 // NewServer returns an HTTP server for h with limits that suit booting: headers
-// are small and prompt, a download may be as slow as the machine's link.
+// are small and prompt, a download may be as slow as the machine's link. A
+// ReadTimeout would end the context of a slow download, so there is none.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
