@@ -1,0 +1,196 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ingot-metal/ingot/controller/machine"
+	"github.com/ingot-metal/ingot/controller/power"
+)
+
+const (
+	// claimFor is how long one controller may work on a BMC order; workFor ends
+	// before it, so that no call of ours runs when another may begin.
+	claimFor = 4 * time.Minute
+	workFor  = claimFor - 20*time.Second
+	// bmcsAtOnce bounds the BMCs spoken to in parallel.
+	bmcsAtOnce = 16
+)
+
+// BMCOrders is what the actuator needs of the store.
+type BMCOrders interface {
+	// OrderClaimForBMC takes the oldest pending order for a BMC, or one whose
+	// claim ran out; nil when there is none. Superseded orders are never given.
+	OrderClaimForBMC(ctx context.Context, holder string, claimFor time.Duration) (*machine.Order, error)
+	// OrderFinish saves what came of it and wakes the machine. Finishing twice
+	// changes nothing.
+	OrderFinish(ctx context.Context, order machine.Order) error
+	// BMCAccess gives address and credentials.
+	BMCAccess(ctx context.Context, id machine.ID) (power.Access, error)
+	// BMCSeen saves what a BMC told of itself.
+	BMCSeen(ctx context.Context, id machine.ID, bmc machine.BMC) error
+}
+
+// Open makes a driver for a BMC.
+type Open func(ctx context.Context, a power.Access) (power.Driver, error)
+
+// Actuator carries out the orders for BMCs.
+type Actuator struct {
+	orders BMCOrders
+	open   Open
+	holder string
+	wake   <-chan struct{}
+	log    *slog.Logger
+}
+
+// NewActuator makes an actuator that claims orders as holder.
+func NewActuator(orders BMCOrders, open Open, holder string, wake <-chan struct{}, log *slog.Logger) *Actuator {
+	return &Actuator{orders: orders, open: open, holder: holder, wake: wake, log: log}
+}
+
+// Run carries out orders until ctx ends; it then waits for those under way,
+// whose calls end with ctx.
+func (a *Actuator) Run(ctx context.Context) error {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	places := make(chan struct{}, bmcsAtOnce)
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		for a.next(ctx, places, &running) {
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.wake:
+		case <-ticker.C:
+		}
+	}
+}
+
+// next starts the next order, if there are one and a free place.
+func (a *Actuator) next(ctx context.Context, places chan struct{}, running *sync.WaitGroup) bool {
+	select {
+	case places <- struct{}{}:
+	default:
+		return false
+	}
+	order, err := a.orders.OrderClaimForBMC(ctx, a.holder, claimFor)
+	if err != nil || order == nil {
+		<-places
+		if err != nil && ctx.Err() == nil {
+			a.log.Warn("claim an order for a BMC", "err", err)
+		}
+		return false
+	}
+	running.Go(func() {
+		defer func() { <-places }()
+		a.carryOut(ctx, *order)
+	})
+	return true
+}
+
+func (a *Actuator) carryOut(ctx context.Context, o machine.Order) {
+	log := a.log.With("machine_id", o.MachineID, "order_id", o.ID, "task", o.Step, "attempt", o.Attempt)
+	work, cancel := context.WithTimeout(ctx, workFor)
+	defer cancel()
+	result, err := a.act(work, o)
+	if ctx.Err() != nil {
+		return // the claim runs out and another carries it out
+	}
+	o.Result, o.State = result, machine.OrderSucceeded
+	if err != nil {
+		o.State, o.Detail = machine.OrderFailed, err.Error()
+		o.Reason = reasonOf(err)
+		log.Warn("order for a BMC", "err", err)
+	}
+	if err := a.orders.OrderFinish(ctx, o); err != nil {
+		log.Warn("save what came of an order for a BMC", "err", err)
+	}
+}
+
+// act does one BMC job: check, do, verify are in the power operations.
+func (a *Actuator) act(ctx context.Context, o machine.Order) (result machine.Result, err error) {
+	job := o.Job.BMC
+	if job == nil {
+		return result, errors.New("order for a BMC without a job")
+	}
+	access, err := a.orders.BMCAccess(ctx, o.MachineID)
+	if err != nil {
+		return result, err
+	}
+	driver, err := a.open(ctx, access)
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, closeDriver(driver)) }()
+	switch job.Action {
+	case machine.BMCOn:
+		_, err = power.EnsureOn(ctx, driver, power.Waits{})
+	case machine.BMCOff:
+		_, err = power.EnsureOff(ctx, driver, power.Waits{})
+	case machine.BMCSoftOff:
+		_, err = power.EnsureOff(ctx, driver, power.Waits{Soft: time.Minute})
+	case machine.BMCBootAgentOnce, machine.BMCBootDisk:
+		result.Evidence, err = setBoot(ctx, driver, *job)
+	case machine.BMCQuery:
+	default:
+		err = fmt.Errorf("job for a BMC %q is not known to this controller", job.Action)
+	}
+	if err != nil {
+		return result, err
+	}
+	state, err := driver.State(ctx)
+	result.Power = machine.PowerState(state.String())
+	return result, err
+}
+
+func closeDriver(d power.Driver) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := d.Close(ctx); err != nil && !power.Temporary(err) {
+		return fmt.Errorf("end the session: %w", err)
+	}
+	return nil
+}
+
+func setBoot(ctx context.Context, d power.Driver, job machine.BMCJob) (string, error) {
+	override := power.BootOverride{Device: power.DevicePXE, Once: true, Mode: power.Mode(job.BootMode)}
+	if job.HTTPBoot {
+		override.Device = power.DeviceHTTP
+	}
+	if job.Action == machine.BMCBootDisk {
+		override.Device, override.Once = power.DeviceDisk, false
+	}
+	read, err := d.BootSet(ctx, override)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s, read back as %s", override, read.Override), nil
+}
+
+// reasonOf names the cause of a driver's error.
+func reasonOf(err error) machine.Reason {
+	for kind, reason := range map[power.Kind]machine.Reason{
+		power.ErrUnreachable:        machine.ReasonBMCUnreachable,
+		power.ErrTimeout:            machine.ReasonBMCUnreachable,
+		power.ErrBusy:               machine.ReasonBMCUnreachable,
+		power.ErrCredentials:        machine.ReasonBMCCredentials,
+		power.ErrUnsupported:        machine.ReasonBMCUnsupported,
+		power.ErrIgnored:            machine.ReasonBMCIgnored,
+		power.ErrCertificateChanged: machine.ReasonBMCCertificate,
+		power.ErrProtocol:           machine.ReasonBMCProtocol,
+	} {
+		if errors.Is(err, kind) {
+			return reason
+		}
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return machine.ReasonBMCUnreachable
+	}
+	return machine.ReasonUnknown
+}

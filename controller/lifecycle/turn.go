@@ -1,0 +1,91 @@
+package lifecycle
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ingot-metal/ingot/controller/machine"
+)
+
+// turn is one decision being made.
+type turn struct {
+	s machine.Snapshot
+	d machine.Decision
+}
+
+// idleLook is when a resting machine is looked at again, should every wake-up
+// have been lost.
+const idleLook = 10 * time.Minute
+
+func (t *turn) idle() {
+	t.d.Wait = &machine.Wait{For: "nothing is asked of it", Until: t.s.Now.Add(idleLook)}
+}
+
+func (t *turn) wait(phase, what string, d time.Duration) {
+	t.d.Phase = phase
+	t.d.Wait = &machine.Wait{For: what, Until: t.s.Now.Add(d)}
+}
+
+func (t *turn) enter(to machine.State) {
+	t.d.Go = &machine.Go{To: to}
+	t.event(machine.EventState, fmt.Sprintf("%s → %s", t.s.Machine.State, to))
+}
+
+// succeed ends the operation well, with the machine resting in a state.
+func (t *turn) succeed(to machine.State) {
+	t.d.End = &machine.End{To: to, Outcome: machine.OutcomeNone}
+	if to != t.s.Machine.State {
+		t.event(machine.EventState, fmt.Sprintf("%s → %s", t.s.Machine.State, to))
+	}
+	t.event(machine.EventOperation, fmt.Sprintf("%s succeeded", t.s.Operation.Kind))
+}
+
+// fail ends the operation with a named cause; the machine stays in its state.
+func (t *turn) fail(reason machine.Reason, detail string) {
+	if !machine.Known(reason) {
+		detail, reason = fmt.Sprintf("%s: %s", reason, detail), machine.ReasonUnknown
+	}
+	t.d.End = &machine.End{To: t.s.Machine.State, Outcome: machine.OutcomeFailed, Reason: reason, Detail: detail}
+	t.event(machine.EventOperation, fmt.Sprintf("%s failed: %s", t.s.Operation.Kind, machine.CauseOf(reason).Sentence), "reason", string(reason), "detail", detail)
+}
+
+func (t *turn) event(kind, text string, pairs ...string) {
+	e := machine.Event{Kind: kind, Text: text}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if e.Detail == nil {
+			e.Detail = map[string]string{}
+		}
+		e.Detail[pairs[i]] = pairs[i+1]
+	}
+	t.d.Events = append(t.d.Events, e)
+}
+
+// cancelled ends the operation when a person asked for that and the state lets
+// it. A machine whose disk may have been touched stays where it is, cancelled:
+// it must not look free.
+func (t *turn) cancelled() bool {
+	if !t.s.Operation.CancelAsked {
+		return false
+	}
+	rule, _ := machine.RuleOf(t.s.Machine.State)
+	if rule.Passing && rule.CancelTo == "" {
+		return false // refused at the door; a late one has no effect
+	}
+	to := t.s.Machine.State
+	if rule.Passing && !t.diskTouched() {
+		to = rule.CancelTo
+	}
+	t.d.End = &machine.End{To: to, Outcome: machine.OutcomeCancelled, Reason: machine.ReasonCancelled, Detail: "cancelled while: " + t.s.Operation.Phase}
+	t.event(machine.EventOperation, fmt.Sprintf("%s cancelled", t.s.Operation.Kind))
+	return true
+}
+
+// diskTouched reports whether an order that writes may have begun.
+func (t *turn) diskTouched() bool {
+	for _, o := range t.s.Orders {
+		if (o.Job.Deploy != nil || o.Job.Erase != nil) && o.State != machine.OrderPending {
+			return true
+		}
+	}
+	return false
+}
