@@ -1,7 +1,6 @@
 package writer
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
@@ -36,17 +35,4 @@ func (b *alignedBuffers) release() error {
 	err := unix.Munmap(b.mapping)
 	b.mapping, b.each = nil, nil
 	return err
-}
-
-var zeros [4096]byte
-
-// isZero runs at memory speed.
-func isZero(b []byte) bool {
-	for len(b) > len(zeros) {
-		if !bytes.Equal(b[:len(zeros)], zeros[:]) {
-			return false
-		}
-		b = b[len(zeros):]
-	}
-	return bytes.Equal(b, zeros[:len(b)])
 }

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ingot-metal/ingot/imaging/codec"
 	"github.com/ingot-metal/ingot/imaging/manifest"
 )
 
@@ -131,7 +131,7 @@ func (w *write) sourceError(ctx context.Context, frame int, err error) error {
 
 // work decodes into its own buffer and writes from it.
 func (w *write) work(ctx context.Context, buf []byte, pool chan<- []byte, frames <-chan packedFrame) error {
-	dec, err := newFrameDecoder(w.m.FrameSizeBytes)
+	dec, err := codec.NewFrameDecoder(int(w.m.FrameSizeBytes))
 	if err != nil {
 		return err
 	}
@@ -144,8 +144,8 @@ func (w *write) work(ctx context.Context, buf []byte, pool chan<- []byte, frames
 		if err := w.ensurePacked(ctx, packed); err != nil {
 			return err
 		}
-		content, err := decodeFrame(dec, packed.buf, buf[:f.Size])
-		if err != nil || xxh3.Hash(content) != f.XXH3 {
+		content := buf[:f.Size]
+		if err := dec.Decode(packed.buf, content); err != nil || xxh3.Hash(content) != f.XXH3 {
 			return &HashError{Frame: packed.index, Offset: w.m.FrameOffset(packed.index), Stage: StageContent, Err: err}
 		}
 		pool <- packed.buf[:0] // never blocks: it has room for all
@@ -183,25 +183,6 @@ func (w *write) ensurePacked(ctx context.Context, packed packedFrame) error {
 		}
 	}
 	return nil
-}
-
-// newFrameDecoder refuses frames that want more memory than one frame may.
-func newFrameDecoder(frameSize uint32) (*zstd.Decoder, error) {
-	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxMemory(uint64(frameSize)), zstd.WithDecoderMaxWindow(uint64(max(frameSize, 1<<20))),
-		zstd.WithDecodeAllCapLimit(true), zstd.IgnoreChecksum(true))
-}
-
-// decodeFrame fills dst exactly, in place.
-func decodeFrame(dec *zstd.Decoder, packed, dst []byte) ([]byte, error) {
-	out, err := dec.DecodeAll(packed, dst[:0:len(dst)])
-	if err != nil {
-		return nil, err
-	}
-	if len(out) != len(dst) || &out[0] != &dst[0] {
-		return nil, fmt.Errorf("it decodes to %d bytes, want %d", len(out), len(dst))
-	}
-	return out, nil
 }
 
 // zeroHoles makes every run of holes that is not kept really zero.

@@ -79,7 +79,7 @@ func (w *write) rewriteHoles(ctx context.Context, holes []int) error {
 		if err := readFull(w.target, buf, w.m.FrameOffset(i)); err != nil {
 			return err
 		}
-		if !isZero(buf) {
+		if !manifest.IsHole(buf) {
 			return w.readBackError(i)
 		}
 		w.progress.verified.Add(int64(len(buf)))
@@ -96,7 +96,7 @@ func (w *write) matches(i int, content []byte) bool {
 	f := &w.m.Frames[i]
 	switch {
 	case f.Zero:
-		return isZero(content)
+		return manifest.IsHole(content)
 	case xxh3.Hash(content) != f.XXH3: // cheap, and settles most mismatches
 		return false
 	case w.plan.Proof == ProofXXH3:
