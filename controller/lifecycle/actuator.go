@@ -127,7 +127,7 @@ func (a *Actuator) act(ctx context.Context, o machine.Order) (result machine.Res
 	if err != nil {
 		return result, err
 	}
-	defer func() { err = errors.Join(err, closeDriver(driver)) }()
+	defer a.closeDriver(driver, o.MachineID)
 	switch job.Action {
 	case machine.BMCOn:
 		_, err = power.EnsureOn(ctx, driver, power.Waits{})
@@ -149,13 +149,14 @@ func (a *Actuator) act(ctx context.Context, o machine.Order) (result machine.Res
 	return result, err
 }
 
-func closeDriver(d power.Driver) error {
+// closeDriver ends the session. That it could not be ended does not undo what
+// was done, so it is told and no more.
+func (a *Actuator) closeDriver(d power.Driver, id machine.ID) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := d.Close(ctx); err != nil && !power.Temporary(err) {
-		return fmt.Errorf("end the session: %w", err)
+	if err := d.Close(ctx); err != nil {
+		a.log.Warn("end the session at a BMC", "machine_id", id, "err", err)
 	}
-	return nil
 }
 
 func setBoot(ctx context.Context, d power.Driver, job machine.BMCJob) (string, error) {
