@@ -145,7 +145,7 @@ func (o *Opener) wrap(t Target, b *bmc, key [sha256.Size]byte, s *sharedDriver) 
 		layers: []layer{
 			logged(t.Log),
 			b.breaker.layer,
-			retry(o.opts.Tries, o.opts.RetryPause),
+			retry(o.opts.Tries, o.opts.RetryPause, o.opts.LeaseMargin),
 			b.gate.layer,
 			limited(addr, b.limiter),
 			limitTime(addr, o.opts.CallTimeout, o.opts.LeaseMargin),

@@ -14,8 +14,9 @@ const maxPause = 5 * time.Second
 
 // retry asks again after temporary errors, up to tries times in all, and up to
 // twice when the BMC was silent. Calls that act anew each time are repeated
-// only when they certainly did not arrive.
-func retry(tries int, first time.Duration) layer {
+// only when they certainly did not arrive. A try that limitTime would refuse
+// for want of time is not begun, so that the first error is the one told.
+func retry(tries int, first, margin time.Duration) layer {
 	return func(ctx context.Context, c call, next func(context.Context) error) error {
 		pause := first
 		for n := 1; ; n++ {
@@ -32,7 +33,7 @@ func retry(tries int, first time.Duration) layer {
 			if wait > maxPause {
 				return err
 			}
-			if d, ok := ctx.Deadline(); ok && time.Until(d) < wait {
+			if d, ok := ctx.Deadline(); ok && time.Until(d) < wait+3*margin {
 				return err
 			}
 			select {

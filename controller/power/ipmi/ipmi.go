@@ -19,6 +19,7 @@ import (
 	"github.com/bougou/go-ipmi/pkg/client"
 	"github.com/bougou/go-ipmi/pkg/command/chassis"
 	"github.com/bougou/go-ipmi/pkg/types"
+	"github.com/google/uuid"
 
 	"github.com/ingot-metal/ingot/controller/power"
 )
@@ -155,9 +156,7 @@ func (d *Driver) Identify(ctx context.Context) (power.Identity, error) {
 		id.Model = fmt.Sprintf("product %d", dev.ProductID)
 		id.Firmware = fmt.Sprintf("%d.%02x", dev.MajorFirmwareRevision, dev.MinorFirmwareRevision)
 		if g, err := c.GetSystemGUID(ctx); err == nil {
-			if u, err := types.ParseGUID(g.GUID[:], types.GUIDModeSMBIOS); err == nil {
-				id.SystemUUID = strings.ToLower(u.String())
-			}
+			id.SystemUUID = systemUUID(g.GUID)
 		} else if !answered(err) {
 			return err
 		}
@@ -168,6 +167,26 @@ func (d *Driver) Identify(ctx context.Context) (power.Identity, error) {
 	}
 	id.Quirks, id.Flags = d.target.Quirks.Match(id.Vendor, id.Model, id.Firmware)
 	return id, nil
+}
+
+// systemUUID decodes a GUID in the first of the three byte orders in use that
+// gives a UUID of a known version: as SMBIOS stores it, fully reversed as IPMI
+// 2.0, section 20.8, has it, or as RFC 4122 prints it. It is a guess.
+func systemUUID(raw [16]byte) string {
+	for _, mode := range []types.GUIDMode{types.GUIDModeSMBIOS, types.GUIDModeIPMI, types.GUIDModeRFC4122} {
+		u, err := types.ParseGUID(raw[:], mode)
+		if err == nil && u.Variant() == uuid.RFC4122 && u.Version() >= 1 && u.Version() <= 5 {
+			return strings.ToLower(u.String())
+		}
+	}
+	if raw == [16]byte{} {
+		return ""
+	}
+	u, err := types.ParseGUID(raw[:], types.GUIDModeSMBIOS)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.String())
 }
 
 // fru fills in what the first FRU says. A BMC without one is fine.

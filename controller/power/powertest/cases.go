@@ -138,12 +138,12 @@ func wrongPassword(t *testing.T, s Suite) {
 func silence(t *testing.T, s Suite) {
 	b := s.Start(t)
 	b.Set(Faults{Hang: true})
-	d, ctx := s.open(t, b.Access()), within(t, 1500*time.Millisecond)
+	d, ctx := s.open(t, b.Access()), within(t, 800*time.Millisecond)
 	begun := time.Now()
 	_, err := d.State(ctx)
 	wantKind(t, err, power.ErrTimeout, true)
-	if took := time.Since(begun); took > 2500*time.Millisecond {
-		t.Errorf("the call ended %s after it began, its caller's limit was 1.5 s", took)
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("the call ended %s after it began, its caller's limit was 0.8 s", took)
 	}
 	b.Set(Faults{})
 	if _, err := d.State(within(t, 20*time.Second)); err != nil {
@@ -156,10 +156,10 @@ func slowOff(t *testing.T, s Suite) {
 	d, ctx := s.open(t, b.Access()), within(t, 20*time.Second)
 	_, err := power.EnsureOn(ctx, d, quick)
 	must(t, "on", err)
-	b.Set(Faults{OffDelay: 1500 * time.Millisecond})
+	b.Set(Faults{OffDelay: 800 * time.Millisecond})
 	out, err := power.EnsureOff(ctx, d, quick)
 	must(t, "off", err)
-	if b.Powered() || out.Took < time.Second {
+	if b.Powered() || out.Took < 700*time.Millisecond {
 		t.Errorf("returned before power was gone: powered %v after %s", b.Powered(), out.Took)
 	}
 	wantCounts(t, b, Counts{PowerOns: 1, PowerOffs: 1})
@@ -169,7 +169,7 @@ func powerIgnored(t *testing.T, s Suite) {
 	b := s.Start(t)
 	b.Set(Faults{PowerIgnored: true})
 	d, ctx := s.open(t, b.Access()), within(t, 20*time.Second)
-	_, err := power.EnsureOn(ctx, d, power.Waits{Limit: time.Second})
+	_, err := power.EnsureOn(ctx, d, power.Waits{Limit: 500 * time.Millisecond})
 	wantKind(t, err, power.ErrIgnored, false)
 	wantCounts(t, b, Counts{})
 }
@@ -181,7 +181,7 @@ func softIgnored(t *testing.T, s Suite) {
 	must(t, "on", err)
 	b.Set(Faults{SoftIgnored: true})
 	w := quick
-	w.Soft = time.Second
+	w.Soft = 500 * time.Millisecond
 	out, err := power.EnsureOff(ctx, d, w)
 	must(t, "off", err)
 	if !out.Forced || b.Powered() {

@@ -5,6 +5,7 @@ package powertest
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -48,6 +49,11 @@ type Suite struct {
 	FallsBack bool
 	// Modes are the boot modes that the BMC can store; nil means both.
 	Modes []power.Mode
+	// Only names the tests to run; nil means all.
+	Only []string
+	// Without names tests that this simulator cannot stage, with the place
+	// where the same is tested instead; it is printed.
+	Without map[string]string
 }
 
 // Run runs all tests of the suite, in parallel.
@@ -74,8 +80,15 @@ func (s Suite) Run(t *testing.T) {
 		"orders twice in a row":   twice,
 		"secrets stay in the box": secrets,
 	} {
+		if s.Only != nil && !slices.Contains(s.Only, name) {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if why, ok := s.Without[name]; ok {
+				t.Logf("not run here: %s", why)
+				return
+			}
 			test(t, s)
 		})
 	}

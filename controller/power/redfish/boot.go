@@ -208,7 +208,7 @@ func (d *Driver) patch(ctx context.Context, asked, path, etag string, body any) 
 // moment to show what they stored.
 const (
 	readbacks    = 4
-	readbackWait = 400 * time.Millisecond
+	readbackWait = 200 * time.Millisecond
 )
 
 func (d *Driver) bootVerify(ctx context.Context, asked string, o power.BootOverride) (power.Readback, error) {
