@@ -1,0 +1,108 @@
+package auth
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/ingot-metal/ingot/proto/fault"
+)
+
+// Access says what a method asks of its caller.
+type Access int
+
+// Levels of access. The zero value denies, so that a method which nobody
+// reviewed cannot be called.
+const (
+	Deny Access = iota
+	// Public needs no token.
+	Public
+	// Operator needs a token that the store knows.
+	Operator
+)
+
+// Table is the reviewed list of methods, by full gRPC name.
+type Table map[string]Access
+
+// Tokens is what the chokepoint needs of the store.
+type Tokens interface {
+	// TokenCheck gives the name of a token's bearer; fault.Unauthenticated for
+	// one that is unknown, expired or revoked.
+	TokenCheck(ctx context.Context, token string) (actor string, err error)
+}
+
+// Chokepoint is the one place where operators' requests are let in.
+type Chokepoint struct {
+	table  Table
+	tokens Tokens
+}
+
+// NewChokepoint makes it from the reviewed table.
+func NewChokepoint(table Table, tokens Tokens) *Chokepoint {
+	return &Chokepoint{table: table, tokens: tokens}
+}
+
+type actorKey struct{}
+
+// Actor is who asked, for the audit trail; "" outside a checked request.
+func Actor(ctx context.Context) string {
+	actor, _ := ctx.Value(actorKey{}).(string)
+	return actor
+}
+
+// Check lets a call of a method in, or says why not.
+func (c *Chokepoint) Check(ctx context.Context, method string) (context.Context, error) {
+	switch c.table[method] {
+	case Public:
+		return ctx, nil
+	case Operator:
+		token, err := bearer(ctx)
+		if err != nil {
+			return nil, err
+		}
+		actor, err := c.tokens.TokenCheck(ctx, token)
+		if err != nil {
+			return nil, err
+		}
+		return context.WithValue(ctx, actorKey{}, actor), nil
+	default:
+		return nil, fault.New(fault.Denied, "method %s is not open to anybody", method)
+	}
+}
+
+func bearer(ctx context.Context) (string, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	for _, v := range md.Get("authorization") {
+		if token, ok := strings.CutPrefix(v, "Bearer "); ok && token != "" {
+			return token, nil
+		}
+	}
+	return "", fault.New(fault.Unauthenticated, "no token: send the header Authorization: Bearer TOKEN (ingotd printed the first one when it started)")
+}
+
+// Unary is the chokepoint for single calls.
+func (c *Chokepoint) Unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	ctx, err := c.Check(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	return next(ctx, req)
+}
+
+// Stream is the chokepoint for streams.
+func (c *Chokepoint) Stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	ctx, err := c.Check(s.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	return next(srv, &checkedStream{ServerStream: s, ctx: ctx})
+}
+
+type checkedStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *checkedStream) Context() context.Context { return s.ctx }

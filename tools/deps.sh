@@ -1,0 +1,26 @@
+#!/bin/sh
+# Installs the Debian packages that building, the lab and the tests need and
+# that are missing; says which. Asks for root only when something is missing.
+set -eu
+
+packages="
+postgresql-15
+qemu-system-x86 qemu-utils ovmf seabios ipxe ipxe-qemu
+mmdebstrap debian-archive-keyring uidmap
+mtools dosfstools e2fsprogs fdisk grub-common grub-efi-amd64-bin grub-pc-bin
+ipmitool redfishtool python3-sushy
+curl zstd lz4 xz-utils pci.ids iproute2 ca-certificates
+"
+
+missing=""
+for p in $packages; do
+	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
+done
+[ -n "$missing" ] || exit 0
+
+echo "installing missing packages:$missing"
+if [ "$(id -u)" = 0 ]; then run=""; else run="sudo"; fi
+export DEBIAN_FRONTEND=noninteractive
+$run apt-get update -q
+# A server that starts by itself is not wanted: Ingot runs its own PostgreSQL.
+$run env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
