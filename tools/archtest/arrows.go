@@ -38,7 +38,7 @@ var arrows = map[string][]string{
 
 	"controller/machine":   {},
 	"controller/ipam":      {},
-	"controller/inventory": {"controller/machine", "proto/hardware"},
+	"controller/inventory": {"controller/machine", "proto/fault"},
 	"controller/image":     {"imaging/manifest", "imaging/fetch", "imaging/pack", "imaging/codec"},
 	"controller/power":     {"proto/fault"},
 	"controller/lifecycle": {"controller/machine", "controller/ipam", "controller/inventory", "controller/image", "controller/power", "proto/fault"},
