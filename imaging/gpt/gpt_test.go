@@ -1,0 +1,524 @@
+package gpt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// memory is a Disk that can lose power after some writes, each of which then
+// counts only once it was flushed or not at all.
+type memory struct {
+	data    []byte
+	pending []func()
+	budget  int // writes until the power goes; -1: never
+}
+
+var errPower = errors.New("power cut")
+
+func newMemory(size int64) *memory { return &memory{data: make([]byte, size), budget: -1} }
+
+func (m *memory) ReadAt(p []byte, off int64) (int, error) { return copy(p, m.data[off:]), nil }
+
+func (m *memory) WriteAt(p []byte, off int64) (int, error) {
+	if m.budget == 0 {
+		return 0, errPower
+	}
+	m.budget--
+	held := bytes.Clone(p)
+	m.pending = append(m.pending, func() { copy(m.data[off:], held) })
+	if m.budget < 0 {
+		return len(p), m.Flush()
+	}
+	return len(p), nil
+}
+
+func (m *memory) Flush() error {
+	for _, apply := range m.pending {
+		apply()
+	}
+	m.pending = nil
+	return nil
+}
+
+// image is a disk as Debian's cloud images have it: the root is partition 1
+// and lies last, behind 14 and 15.
+func image(t testing.TB, size int64, sectorSize int) *memory {
+	t.Helper()
+	m := newMemory(size)
+	copy(m.data, "boot code")
+	table, err := New(size, sectorSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mib := uint64(1<<20) / uint64(sectorSize)
+	for _, p := range []Partition{
+		{Number: 1, Type: TypeRootAMD64, FirstLBA: 3 * mib, LastLBA: table.LastUsableLBA, Name: "root"},
+		{Number: 14, Type: TypeBIOSBoot, FirstLBA: 1 * mib, LastLBA: 2*mib - 1},
+		{Number: 15, Type: TypeESP, FirstLBA: 2 * mib, LastLBA: 3*mib - 1, Name: "EFI System", Attributes: 1},
+	} {
+		p.ID = NewGUID()
+		table.Partitions = append(table.Partitions, p)
+	}
+	if err := table.Write(m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func (m *memory) grown(size int64) *memory {
+	return &memory{data: append(bytes.Clone(m.data), make([]byte, size-int64(len(m.data)))...), budget: -1}
+}
+
+var seed = Seed{Name: "cidata", SizeBytes: 8 << 20}
+
+func TestFitOnALargerDisk(t *testing.T) {
+	t.Parallel()
+	for _, sectorSize := range []int{512, 4096} {
+		t.Run(fmt.Sprint(sectorSize), func(t *testing.T) {
+			t.Parallel()
+			const diskSize = 100<<20 + 5*4096
+			disk := image(t, 32<<20, sectorSize).grown(diskSize)
+			table, err := Read(disk, diskSize, sectorSize)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, _ := table.Root()
+			for round := range 2 { // the second time over the first, as on a redeploy
+				root, placed, err := table.Fit(diskSize, seed, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := table.Write(disk); err != nil {
+					t.Fatal(err)
+				}
+				if root.LastLBA != placed.FirstLBA-1 || root.FirstLBA != before.FirstLBA || root.ID != before.ID {
+					t.Errorf("round %d: root %+v does not reach up to the seed %+v", round, root, placed)
+				}
+				if got := table.Size(placed); got != seed.SizeBytes || table.Offset(placed)%(1<<20) != 0 {
+					t.Errorf("seed has %d bytes at %d, want %d on a MiB", got, table.Offset(placed), seed.SizeBytes)
+				}
+				if table, err = Read(disk, diskSize, sectorSize); err != nil {
+					t.Fatal(err)
+				}
+				if len(table.Partitions) != 4 || table.FromBackup || table.BackupLBA != diskSize/uint64(sectorSize)-1 {
+					t.Errorf("round %d: got %+v", round, table)
+				}
+			}
+			if !bytes.HasPrefix(disk.data, []byte("boot code")) {
+				t.Error("boot code is gone")
+			}
+			protective := binary.LittleEndian.Uint32(disk.data[446+12:])
+			if want := uint32(diskSize/sectorSize - 1); protective != want {
+				t.Errorf("protective entry covers %d sectors, want %d", protective, want)
+			}
+		})
+	}
+}
+
+// sfdisk is the judge of whether others can read what we write.
+func TestSfdiskAgrees(t *testing.T) {
+	t.Parallel()
+	const diskSize = 64 << 20
+	path := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(path, make([]byte, diskSize), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script := "label: gpt\nsize=2M, type=U\nsize=20M, type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709, name=\"Wurzel √\"\n"
+	cmd := exec.Command("/usr/sbin/sfdisk", "--quiet", path)
+	cmd.Stdin = strings.NewReader(script)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const larger = 300 << 20
+	if err := f.Truncate(larger); err != nil {
+		t.Fatal(err)
+	}
+	table, err := Detect(f, larger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, ok := table.Root()
+	if esp, espOK := table.ESP(); !ok || root.Name != "Wurzel √" || !espOK || esp.Number != 1 {
+		t.Errorf("got root %+v, ESP %+v", root, esp)
+	}
+	root, placed, err := table.Fit(larger, seed, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := table.Write(fileDisk{f}); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("/usr/sbin/sfdisk", "--verify", path).CombinedOutput(); err != nil || !bytes.Contains(out, []byte("No errors detected")) {
+		t.Errorf("sfdisk --verify: %v: %s", err, out)
+	}
+	out, err := exec.Command("/usr/sbin/sfdisk", "--json", path).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	type part struct {
+		Start, Size      uint64
+		Type, UUID, Name string
+	}
+	var dump struct {
+		Partitiontable struct {
+			Partitions []part
+		}
+	}
+	if err := json.Unmarshal(out, &dump); err != nil {
+		t.Fatal(err)
+	}
+	var want []part
+	for _, p := range []Partition{table.Partitions[0], root, placed} {
+		want = append(want, part{p.FirstLBA, p.Sectors(), strings.ToUpper(p.Type.String()), strings.ToUpper(p.ID.String()), p.Name})
+	}
+	if diff := cmp.Diff(want, dump.Partitiontable.Partitions); diff != "" {
+		t.Errorf("sfdisk sees other partitions, -want +got:\n%s", diff)
+	}
+}
+
+type fileDisk struct{ *os.File }
+
+func (f fileDisk) Flush() error { return f.Sync() }
+
+// After a power cut at any write, with any part of the unflushed writes on the
+// medium, old or new table must be readable.
+func TestPowerCutLeavesATable(t *testing.T) {
+	t.Parallel()
+	const diskSize = 24 << 20
+	base := image(t, 8<<20, 512).grown(diskSize)
+	for budget, whole := 0, false; !whole; budget++ {
+		for subset := 0; ; subset++ {
+			disk := &memory{data: bytes.Clone(base.data), budget: budget}
+			table, err := Read(disk, diskSize, 512)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := table.Fit(diskSize, seed, true); err != nil {
+				t.Fatal(err)
+			}
+			writeErr := table.Write(disk)
+			if whole = writeErr == nil; !whole && !errors.Is(writeErr, errPower) {
+				t.Fatal(writeErr)
+			}
+			if subset >= 1<<len(disk.pending) {
+				break
+			}
+			for i, apply := range disk.pending {
+				if subset&(1<<i) != 0 {
+					apply()
+				}
+			}
+			after, err := Read(disk, diskSize, 512)
+			if err != nil {
+				t.Fatalf("cut after %d writes, %b of the rest done: %v", budget, subset, err)
+			}
+			if whole && len(after.Partitions) != 4 {
+				t.Errorf("whole write: got %d partitions, want 4", len(after.Partitions))
+			}
+		}
+	}
+}
+
+func TestBackupIsReadAndRepairs(t *testing.T) {
+	t.Parallel()
+	disk := image(t, 32<<20, 512)
+	want, err := Read(disk, 32<<20, 512)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk.data[1*512+60] ^= 1
+	got, err := Read(disk, 32<<20, 512)
+	if err != nil || !got.FromBackup {
+		t.Fatalf("got %+v, %v; want the backup", got, err)
+	}
+	if err := got.Write(disk); err != nil {
+		t.Fatal(err)
+	}
+	repaired, err := Read(disk, 32<<20, 512)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, repaired, cmpopts.IgnoreUnexported(Table{})); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestFitRefusesByName(t *testing.T) {
+	t.Parallel()
+	const diskSize = 64 << 20
+	base := func(t *testing.T) *Table {
+		table, err := Read(image(t, 32<<20, 512), 32<<20, 512)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return table
+	}
+	behind := Partition{Type: TypeLinuxData, Name: "home", FirstLBA: 2048 * 24, LastLBA: 2048*30 - 1}
+	for name, tc := range map[string]struct {
+		change func(t *Table)
+		disk   int64
+		grow   bool
+		want   error
+	}{
+		"disk smaller than image": {func(*Table) {}, 16 << 20, true, ErrNoRoom},
+		"no room for the seed":    {func(*Table) {}, 33 << 20, true, ErrNoRoom},
+		"tiny disk":               {func(*Table) {}, 4096, true, ErrNoRoom},
+		"root not last":           {func(t *Table) { t.Partitions[0].LastLBA = 2048*20 - 1; t.Add(behind) }, diskSize, true, ErrRootNotLast},
+		"root not last, no grow":  {func(t *Table) { t.Partitions[0].LastLBA = 2048*20 - 1; t.Add(behind) }, diskSize, false, nil},
+		"no root":                 {func(t *Table) { t.Partitions = t.Partitions[1:] }, diskSize, true, ErrNoRoot},
+		"no root, no grow":        {func(t *Table) { t.Partitions = t.Partitions[1:] }, diskSize, false, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			table := base(t)
+			tc.change(table)
+			before := fmt.Sprint(*table)
+			_, _, err := table.Fit(tc.disk, seed, tc.grow)
+			if !errors.Is(err, tc.want) {
+				t.Errorf("got %v, want %v", err, tc.want)
+			}
+			if err != nil && fmt.Sprint(*table) != before {
+				t.Errorf("the table changed although Fit refused")
+			}
+		})
+	}
+}
+
+func TestDiskBytesForSuffices(t *testing.T) {
+	t.Parallel()
+	for _, sectorSize := range []int{512, 4096} {
+		for _, size := range []int64{32 << 20, 32<<20 + 4096, 33<<20 - 4096} {
+			need := DiskBytesFor(size, seed.SizeBytes)
+			table, err := Read(image(t, size, sectorSize), size, sectorSize)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := table.Fit(need, seed, true); err != nil {
+				t.Errorf("image of %d on disk of %d: %v", size, need, err)
+			}
+		}
+	}
+}
+
+func TestReadNamesWhatIsThere(t *testing.T) {
+	t.Parallel()
+	const size = 32 << 20
+	edit := func(change func(d []byte)) []byte {
+		m := image(t, size, 512)
+		change(m.data)
+		return m.data
+	}
+	reseal := func(d []byte) { // makes a changed primary header valid again
+		h := d[512:1024]
+		clear(h[16:20])
+		binary.LittleEndian.PutUint32(h[16:], crc32.ChecksumIEEE(h[:92]))
+	}
+	noBackup := func(d []byte) { clear(d[size-512:]) }
+	le := binary.LittleEndian
+	for name, tc := range map[string]struct {
+		data []byte
+		want error
+	}{
+		"zeros":              {make([]byte, size), ErrNoTable},
+		"tiny":               {make([]byte, 512), ErrNoTable},
+		"cut":                {image(t, size, 512).data[:size/2], ErrTruncated},
+		"both headers gone":  {edit(func(d []byte) { clear(d[512:1024]); noBackup(d) }), ErrCorrupt},
+		"both damaged":       {edit(func(d []byte) { d[600] ^= 1; d[size-500] ^= 1 }), ErrCorrupt},
+		"entries damaged":    {edit(func(d []byte) { d[1024] ^= 1; noBackup(d) }), ErrCorrupt},
+		"a million entries":  {edit(func(d []byte) { le.PutUint32(d[512+80:], 1<<20); reseal(d); noBackup(d) }), ErrCorrupt},
+		"entries of 3 bytes": {edit(func(d []byte) { le.PutUint32(d[512+84:], 3); reseal(d); noBackup(d) }), ErrCorrupt},
+		"entries far away":   {edit(func(d []byte) { le.PutUint64(d[512+72:], 1<<60); reseal(d); noBackup(d) }), ErrCorrupt},
+		"usable reversed":    {edit(func(d []byte) { le.PutUint64(d[512+40:], 1<<60); reseal(d); noBackup(d) }), ErrCorrupt},
+		"header of 4 GiB":    {edit(func(d []byte) { le.PutUint32(d[512+12:], 1<<32-1); reseal(d); noBackup(d) }), ErrCorrupt},
+	} {
+		if _, err := Detect(bytes.NewReader(tc.data), int64(len(tc.data))); !errors.Is(err, tc.want) {
+			t.Errorf("%s: got %v, want %v", name, err, tc.want)
+		}
+	}
+}
+
+func TestMBRIsReadAndNamed(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(path, make([]byte, 16<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/usr/sbin/sfdisk", "--quiet", path)
+	cmd.Stdin = strings.NewReader("label: dos\nsize=2M, type=ef\nsize=2M, type=82\nsize=8M, type=83, bootable\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := bytes.NewReader(data)
+	if _, err := Detect(r, int64(len(data))); !errors.Is(err, ErrMBR) {
+		t.Errorf("Detect: got %v, want %v", err, ErrMBR)
+	}
+	mbr, err := ReadMBR(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, _ := mbr.Root()
+	esp, _ := mbr.ESP()
+	if root.Number != 3 || !root.Active || root.Sectors != 8<<11 || esp.Number != 1 {
+		t.Errorf("got root %+v, ESP %+v", root, esp)
+	}
+	if _, err := ReadMBR(image(t, 32<<20, 512)); !errors.Is(err, ErrNoTable) {
+		t.Errorf("protective: got %v, want %v", err, ErrNoTable)
+	}
+}
+
+func TestAddGrowDelete(t *testing.T) {
+	t.Parallel()
+	table, err := New(64<<20, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := table.Add(Partition{Type: TypeLinuxData, Name: "a", FirstLBA: 256, LastLBA: 511})
+	if err != nil || a.Number != 1 || a.ID.IsZero() {
+		t.Fatalf("got %+v, %v", a, err)
+	}
+	if _, err := table.Add(Partition{Type: TypeLinuxData, FirstLBA: 511, LastLBA: 600}); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("overlap: got %v, want %v", err, ErrNoRoom)
+	}
+	if _, err := table.Add(Partition{Type: TypeLinuxData, FirstLBA: 600, LastLBA: 1 << 40}); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("beyond: got %v, want %v", err, ErrNoRoom)
+	}
+	if _, err := table.Add(Partition{Type: TypeLinuxData, FirstLBA: 600, LastLBA: 700, Name: strings.Repeat("n", 37)}); err == nil {
+		t.Error("long name: got no error")
+	}
+	b, err := table.Add(Partition{Type: TypeLinuxData, Name: "b", FirstLBA: 1024, LastLBA: 2047})
+	if err != nil || b.Number != 2 {
+		t.Fatalf("got %+v, %v", b, err)
+	}
+	if err := table.Grow(1, 1024); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("grow into the next: got %v, want %v", err, ErrNoRoom)
+	}
+	if err := table.Grow(1, 300); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("shrink: got %v, want %v", err, ErrNoRoom)
+	}
+	if err := table.Grow(1, 1023); err != nil {
+		t.Error(err)
+	}
+	if !table.Delete("b") || table.Delete("b") || len(table.Partitions) != 1 {
+		t.Errorf("after delete: %+v", table.Partitions)
+	}
+	for i := range 127 {
+		if _, err := table.Add(Partition{Type: TypeLinuxData, FirstLBA: uint64(2048 + i), LastLBA: uint64(2048 + i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := table.Add(Partition{Type: TypeLinuxData, FirstLBA: 4000, LastLBA: 4001}); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("129th: got %v, want %v", err, ErrNoRoom)
+	}
+}
+
+func TestGUID(t *testing.T) {
+	t.Parallel()
+	const s = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+	g, err := ParseGUID(strings.ToUpper(s))
+	if err != nil || g.String() != s || g[0] != 0x28 || g[15] != 0x3b {
+		t.Errorf("got %s %x, %v", g, g[:], err)
+	}
+	for _, bad := range []string{"", s[1:], s + "0", "x" + s[1:]} {
+		if _, err := ParseGUID(bad); err == nil {
+			t.Errorf("%q: got no error", bad)
+		}
+	}
+	if a, b := NewGUID(), NewGUID(); a == b || a.String()[14] != '4' {
+		t.Errorf("got %s and %s", a, b)
+	}
+}
+
+// Damage that has valid checksums is what an attacker would make. Whatever
+// Detect accepts of it can be fitted or is refused by name, and what was
+// written can be read.
+func TestHostileTablesNeverPanic(t *testing.T) {
+	t.Parallel()
+	const size, head = 3 << 20, 40 * 512
+	m := newMemory(size)
+	table, err := New(size, 512)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		at := table.FirstUsableLBA + uint64(len(table.Partitions)*1000)
+		if _, err := table.Add(Partition{Type: TypeRootAMD64, FirstLBA: at, LastLBA: at + 999}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := table.Write(m); err != nil {
+		t.Fatal(err)
+	}
+	clear(m.data[size-512:])
+	good := bytes.Clone(m.data[:head])
+	disk := m.grown(size + 9<<20)
+	rng := rand.New(rand.NewPCG(5, 6))
+	le := binary.LittleEndian
+	accepted := 0
+	for range 20_000 {
+		copy(disk.data, good)
+		for range 1 + rng.IntN(3) {
+			at := 512 + 8 + rng.IntN(84)
+			if rng.IntN(2) == 0 {
+				at = 1024 + rng.IntN(3*128-8)
+			}
+			// Small and huge numbers alike.
+			le.PutUint64(disk.data[at:], rng.Uint64()>>rng.UintN(64))
+		}
+		count, entry := le.Uint32(disk.data[512+80:]), le.Uint32(disk.data[512+84:])
+		if n := uint64(count) * uint64(entry); n <= head-1024 {
+			le.PutUint32(disk.data[512+88:], crc32.ChecksumIEEE(disk.data[1024:1024+n]))
+		}
+		le.PutUint32(disk.data[512+12:], 92)
+		clear(disk.data[512+16 : 512+20])
+		le.PutUint32(disk.data[512+16:], crc32.ChecksumIEEE(disk.data[512:512+92]))
+		table, err := Read(disk, size, 512)
+		if err != nil {
+			continue
+		}
+		accepted++
+		if _, _, err = table.Fit(size+9<<20, seed, true); err != nil {
+			continue
+		}
+		if err := table.Write(disk); err != nil {
+			t.Fatalf("Fit accepted what Write refuses: %v", err)
+		}
+		if _, err := Read(disk, size+9<<20, 512); err != nil {
+			t.Fatalf("what was written cannot be read: %v", err)
+		}
+	}
+	if accepted < 100 {
+		t.Errorf("only %d of the tables were accepted, the test tests little", accepted)
+	}
+}
+
+// FuzzEntry looks for panics behind the checksums.
+func FuzzEntry(f *testing.F) {
+	f.Add(make([]byte, 128))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) >= entryBytes {
+			parseEntry(data)
+		}
+	})
+}
