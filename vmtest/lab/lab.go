@@ -1,0 +1,133 @@
+// Package lab is the whole system on one computer: a network, virtual machines
+// with virtual BMCs that power them, and a controller with its database. The
+// same lab serves `ingot lab`, `make demo` and the end-to-end tests; nothing in
+// the controller knows of it.
+//
+//	host ── 127.0.0.1:PORT ──┐ (listening socket handed in)
+//	namespace                ▼
+//	  br0 10.99.0.1/24 ── ingotd (DHCP, TFTP, HTTP, API) ── private PostgreSQL
+//	   ├─ 10.99.0.11.. BMC of each machine (IPMI 623/udp, Redfish 443/tcp)
+//	   └─ taps ── QEMU: firmware, NBD disks that lose what was not flushed
+//
+// A Lab lives in a process that package lan started inside a new namespace.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/ingot-metal/ingot/vmtest/lan"
+)
+
+// Config of a Lab. Paths are absolute.
+type Config struct {
+	Dir      string // holds disks, consoles, the controller's data, the context file
+	Programs string // where ingotd is
+	BootDir  string // kernel, initramfs and loaders
+	Machines []Spec
+	// ExtraArgs go to ingotd as they are.
+	ExtraArgs []string
+	Log       *slog.Logger
+}
+
+// Lab is a running lab. Its methods may be called concurrently.
+type Lab struct {
+	cfg        Config
+	lan        *lan.LAN
+	machines   []*Machine
+	controller *Controller
+	log        *slog.Logger
+}
+
+var (
+	address  = netip.MustParsePrefix("10.99.0.1/24")
+	dhcpFrom = "10.99.0.100"
+	dhcpTo   = "10.99.0.199"
+)
+
+// firstBMC is the last byte of the first BMC's address.
+const firstBMC = 11
+
+// Up brings up network, machines (powered off) and controller. On an error
+// nothing is left running.
+func Up(ctx context.Context, cfg Config) (_ *Lab, err error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	l := &Lab{cfg: cfg, log: cfg.Log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	if l.lan, err = lan.Up(lan.Config{Addr: address, Log: cfg.Log}); err != nil {
+		return nil, err
+	}
+	for i, spec := range cfg.Machines {
+		m, err := newMachine(l.lan, cfg, i, spec)
+		if err != nil {
+			return nil, fmt.Errorf("machine %s: %w", spec.Name, err)
+		}
+		l.machines = append(l.machines, m)
+	}
+	if l.controller, err = newController(cfg, l.lan); err != nil {
+		return nil, err
+	}
+	return l, l.controller.Start(ctx)
+}
+
+func (c Config) check() error {
+	for _, f := range []string{filepath.Join(c.Programs, "ingotd"), filepath.Join(c.BootDir, "vmlinuz"), filepath.Join(c.BootDir, "initramfs.zst")} {
+		if _, err := os.Stat(f); err != nil {
+			return fmt.Errorf("%w; run make boot first", err)
+		}
+	}
+	if len(c.Machines) == 0 || len(c.Machines) > 100 {
+		return fmt.Errorf("a lab has 1 to 100 machines, not %d", len(c.Machines))
+	}
+	for _, d := range []string{c.Dir, filepath.Join(c.Dir, "ingotd")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LAN is the lab's network.
+func (l *Lab) LAN() *lan.LAN { return l.lan }
+
+// Controller is the controller under test.
+func (l *Lab) Controller() *Controller { return l.controller }
+
+// Machines are all machines, in the order of the Config.
+func (l *Lab) Machines() []*Machine { return l.machines }
+
+// Machine finds a machine by its name; nil when there is none.
+func (l *Lab) Machine(name string) *Machine {
+	for _, m := range l.machines {
+		if m.Spec.Name == name {
+			return m
+		}
+	}
+	return nil
+}
+
+// Close stops everything and waits for it. Disks and logs stay in Dir.
+func (l *Lab) Close() error {
+	var errs []error
+	if l.controller != nil {
+		errs = append(errs, l.controller.Stop())
+	}
+	for _, m := range l.machines {
+		errs = append(errs, m.close())
+	}
+	if l.lan != nil {
+		errs = append(errs, l.lan.Close())
+	}
+	return errors.Join(errs...)
+}
