@@ -14,8 +14,8 @@ type Latency struct {
 
 // The names under which times are kept besides the calls' own.
 const (
-	effectOn  = "power on"
-	effectOff = "power off"
+	effectOn  = "effect of power on"
+	effectOff = "effect of power off"
 )
 
 // Learn mixes a new measurement in: a slower one counts half, a quicker one a

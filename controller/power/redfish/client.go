@@ -27,6 +27,7 @@ const (
 	maxPath     = 2048
 	maxHops     = 3
 	callTimeout = 30 * time.Second // where the caller's ctx has no deadline
+	closing     = 5 * time.Second  // for the good-bye
 )
 
 // errPin is a certificate other than the pinned one.

@@ -104,6 +104,8 @@ func sessionPath(a *answer) string {
 // logout deletes the session and drops idle connections.
 func (c *client) logout(ctx context.Context) error {
 	defer c.http.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(ctx, closing)
+	defer cancel()
 	s := c.session
 	if s.token == "" || s.path == "" {
 		c.session = session{}
