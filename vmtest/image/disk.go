@@ -1,8 +1,11 @@
 package image
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -87,8 +90,12 @@ func (d disk) build(ctx context.Context, r runner, workDir, path string) error {
 	if err := d.makeRoot(ctx, r, path, rootUUID, root); err != nil {
 		return fmt.Errorf("make root filesystem: %w", err)
 	}
-	if err := fillESP(ctx, r, path, workDir, rootUUID, esp); err != nil {
+	espFile := filepath.Join(workDir, "esp.img")
+	if err := makeESP(ctx, r, espFile, workDir, rootUUID, esp.sectors*sectorSize); err != nil {
 		return fmt.Errorf("make EFI system partition: %w", err)
+	}
+	if err := copyInto(path, esp.offset(), espFile); err != nil {
+		return fmt.Errorf("put EFI system partition into place: %w", err)
 	}
 	core, err := makeBIOSCore(ctx, r, workDir, rootUUID)
 	if err != nil {
@@ -165,4 +172,35 @@ func createSparse(path string, size int64) error {
 		return fmt.Errorf("make %s %d bytes long: %w", path, size, err)
 	}
 	return f.Close()
+}
+
+// copyInto writes the file from into the file path at offset, leaving out
+// blocks of zeros so that holes stay holes; the place must be a hole before.
+func copyInto(path string, offset int64, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	block, zeros := make([]byte, 64<<10), make([]byte, 64<<10)
+	for {
+		n, err := io.ReadFull(in, block)
+		if n > 0 && !bytes.Equal(block[:n], zeros[:n]) {
+			if _, err := out.WriteAt(block[:n], offset); err != nil {
+				return err
+			}
+		}
+		offset += int64(n)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return out.Close()
+		case err != nil:
+			return err
+		}
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 const (
@@ -103,17 +102,17 @@ func linkBIOS(bootImage, core []byte, partitionLBA uint64, partitionSectors int)
 	return code, linked, nil
 }
 
-// fillESP makes the EFI system partition at offset (bytes) of the disk: the
-// removable path, and the place where Debian's signed GRUB looks for its
-// configuration.
-func fillESP(ctx context.Context, r runner, disk, workDir, rootUUID string, p partition) error {
-	offset := p.first * sectorSize
+// makeESP makes the EFI system partition as a file of its own: the removable
+// path, and the place where Debian's signed GRUB looks for its configuration.
+func makeESP(ctx context.Context, r runner, path, workDir, rootUUID string, size int64) error {
+	if err := createSparse(path, size); err != nil {
+		return err
+	}
 	fat := "16"
-	if p.sectors*sectorSize >= 40<<20 {
+	if size >= 40*mib { // FAT32 needs 65,525 clusters
 		fat = "32"
 	}
-	err := r.run(ctx, "", "mkfs.vfat", "-F", fat, "-n", "EFI", "--offset", fmt.Sprint(p.first), disk, fmt.Sprint(p.sectors*sectorSize/1024))
-	if err != nil {
+	if err := r.run(ctx, "", "mkfs.vfat", "-F", fat, "-n", "EFI", path); err != nil {
 		return err
 	}
 	config := filepath.Join(workDir, "esp.cfg")
@@ -121,18 +120,15 @@ func fillESP(ctx context.Context, r runner, disk, workDir, rootUUID string, p pa
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		return err
 	}
-	image := fmt.Sprintf("%s@@%d", disk, offset)
-	if err := r.run(ctx, "", "mmd", "-i", image, "::/EFI", "::/EFI/BOOT", "::/EFI/debian"); err != nil {
+	if err := r.run(ctx, "", "mmd", "-i", path, "::/EFI", "::/EFI/BOOT", "::/EFI/debian"); err != nil {
 		return err
 	}
-	for to, from := range map[string]string{
-		"EFI/BOOT/BOOTX64.EFI": shimPath,
-		"EFI/BOOT/grubx64.efi": grubEFIPath,
-		"EFI/BOOT/mmx64.efi":   mokManagerPath,
-		"EFI/debian/grub.cfg":  config,
+	for _, f := range [][2]string{
+		{shimPath, "EFI/BOOT/BOOTX64.EFI"}, {grubEFIPath, "EFI/BOOT/grubx64.efi"},
+		{mokManagerPath, "EFI/BOOT/mmx64.efi"}, {config, "EFI/debian/grub.cfg"},
 	} {
-		if err := r.run(ctx, "", "mcopy", "-i", image, from, "::/"+to); err != nil {
-			return fmt.Errorf("put %s on the EFI system partition: %w", strings.ToLower(to), err)
+		if err := r.run(ctx, "", "mcopy", "-i", path, f[0], "::/"+f[1]); err != nil {
+			return fmt.Errorf("put %s on the EFI system partition: %w", f[1], err)
 		}
 	}
 	return nil

@@ -62,7 +62,7 @@ func Tiny(ctx context.Context, cacheDir string, log *slog.Logger) (string, error
 		if err := tinyTree(tree, init, k); err != nil {
 			return err
 		}
-		d := disk{sizeMiB: 128, espMiB: 8, tree: tree, inodes: 1024, entry: entry{
+		d := disk{sizeMiB: 128, espMiB: 16, tree: tree, inodes: 1024, entry: entry{
 			Title: "Ingot tiny", Kernel: "/boot/vmlinuz", Initrd: "/boot/initrd.img",
 			// Quiet, so that no kernel message breaks a line that tests read.
 			Args: "rw " + console + " quiet loglevel=3 panic=10",
