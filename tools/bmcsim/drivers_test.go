@@ -3,6 +3,7 @@ package bmcsim_test
 import (
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -227,5 +228,44 @@ func TestDriverRedfishVendors(t *testing.T) {
 				Without: map[string]string{"busy for a moment": busyElsewhere},
 			}.Run(t)
 		})
+	}
+}
+
+// TestDriverIPMIFlagsOutliveAMinute: the driver asks the BMC not to forget its
+// boot flags after 60 seconds without a chassis command.
+func TestDriverIPMIFlagsOutliveAMinute(t *testing.T) {
+	t.Parallel()
+	var later atomic.Int64
+	m, err := machine.New(machine.Config{
+		Hardware: new(machine.Pretend),
+		Now:      func() time.Time { return time.Now().Add(time.Duration(later.Load())) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bmcsim.New(bmcsim.Config{Machine: m, User: "operator", Password: "corr3ct-h0rse", RedfishAddr: "off"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	o, err := power.NewOpener(factories, power.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := o.Open(t.Context(), power.Access{URL: "ipmi://" + b.IPMIAddr(), User: "operator", Password: power.NewSecret("corr3ct-h0rse")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close(t.Context())
+	r, err := d.BootSet(t.Context(), power.BootOverride{Device: power.DevicePXE, Once: true, Mode: power.ModeUEFI})
+	if err != nil || r.Warning != "" {
+		t.Fatalf("got %+v, %v", r, err)
+	}
+	later.Store(int64(5 * time.Minute))
+	if got := m.Override(); !got.Valid {
+		t.Errorf("five minutes later: got %v, want pxe once uefi", got)
 	}
 }
