@@ -15,8 +15,8 @@ import (
 // Quirk is one rule of the quirk table: which BMCs, and what is odd there.
 type Quirk struct {
 	Name     string `yaml:"name"`
-	Vendor   string `yaml:"vendor"`   // prefix, without case; empty matches all
-	Model    string `yaml:"model"`    // likewise
+	Vendor   string `yaml:"vendor"`   // prefix, without case; required
+	Model    string `yaml:"model"`    // likewise; empty matches all
 	Firmware string `yaml:"firmware"` // likewise
 	Why      string `yaml:"why"`
 
