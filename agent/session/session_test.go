@@ -1,0 +1,463 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/ingot-metal/ingot/agent/job"
+	"github.com/ingot-metal/ingot/agent/session"
+	"github.com/ingot-metal/ingot/proto/agent"
+)
+
+const patience = 20 * time.Second
+
+// lab is one controller and one agent's directory.
+type lab struct {
+	*controller
+	t    *testing.T
+	dir  string
+	runs atomic.Int32
+	// work is what the single task of each order does.
+	work func(context.Context, *job.Run) error
+
+	mu       sync.Mutex
+	statuses []session.Status
+}
+
+func newLab(t *testing.T) *lab {
+	return &lab{controller: startController(t), t: t, dir: filepath.Join(t.TempDir(), "ingot"),
+		work: func(context.Context, *job.Run) error { return nil }}
+}
+
+func (l *lab) config() session.Config {
+	return session.Config{
+		Controller: l.address, CA: l.fingerprint(), Nonce: "the-nonce-of-this-boot", BootID: "boot-1", Dir: l.dir,
+		Version: "test", Identify: func(r *agent.EnrolRequest) { r.SystemSerial = "S1" },
+		Plan: func(o *agent.Order) (job.Plan, error) {
+			plan := job.Plan{Phases: []job.Phase{job.Single("work", 0, func(ctx context.Context, run *job.Run) error {
+				l.runs.Add(1)
+				return l.work(ctx, run)
+			})}}
+			if o.GetDeploy() != nil {
+				plan.After = func() job.After { return job.Kexec }
+			}
+			return plan, nil
+		},
+		FirstWait: 5 * time.Millisecond, LongestWait: 50 * time.Millisecond, RefusedFor: 100 * time.Millisecond,
+		Show: func(s session.Status) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.statuses = append(l.statuses, s)
+		},
+	}
+}
+
+type ending struct {
+	after job.After
+	err   error
+}
+
+// start runs an agent; stop ends it as if its process had been ended and gives
+// what Run returned.
+func (l *lab) start(cfg session.Config) (stop func() ending, done <-chan ending) {
+	l.t.Helper()
+	s, err := session.New(cfg)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ch, out := make(chan ending, 1), make(chan ending, 1)
+	go func() {
+		after, err := s.Run(ctx)
+		ch <- ending{after, err}
+		close(ch)
+	}()
+	var once sync.Once
+	stop = func() (e ending) {
+		once.Do(func() { cancel(); e = <-ch })
+		return e
+	}
+	l.t.Cleanup(func() { stop() })
+	_ = out
+	return stop, ch
+}
+
+func (l *lab) stream() *serverStream {
+	l.t.Helper()
+	select {
+	case s := <-l.streams:
+		return s
+	case <-time.After(patience):
+		l.t.Fatal("no stream came")
+		return nil
+	}
+}
+
+// wait waits until the controller has stored what ok looks for.
+func (l *lab) wait(what string, ok func() bool) {
+	l.t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	l.t.Fatalf("waited for %s in vain", what)
+}
+
+func order(id int64, token uint64) *agent.Order {
+	return &agent.Order{Id: id, BootGeneration: 5, LeaseToken: token, ExpiresAt: timestamppb.New(time.Now().Add(time.Hour)),
+		Job: &agent.Order_Commission{Commission: &agent.CommissionJob{}}}
+}
+
+func give(s *serverStream, o *agent.Order) {
+	s.send(&agent.ToAgent{Message: &agent.ToAgent_Order{Order: o}})
+}
+
+func TestOrderToProceed(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.work = func(_ context.Context, run *job.Run) error { run.Progress("", 1, 2, 0, 0); return nil }
+	_, done := l.start(l.config())
+	s := l.stream()
+	o := order(1, 1)
+	o.Job = &agent.Order_Deploy{Deploy: &agent.DeployJob{}}
+	give(s, o)
+	l.wait("a result", func() bool { return len(l.results(1)) == 1 })
+	l.wait("progress", func() bool { return (<-s.others).GetProgress().GetDoneBytes() == 1 })
+	l.wait("a sign of life", func() bool { return (<-s.others).GetAlive() != nil })
+	select {
+	case e := <-done:
+		t.Fatalf("the agent went on without Proceed: %+v", e)
+	default:
+	}
+	s.send(&agent.ToAgent{Message: &agent.ToAgent_Proceed{Proceed: &agent.Proceed{OrderId: 99}}})
+	s.send(&agent.ToAgent{Message: &agent.ToAgent_Proceed{Proceed: &agent.Proceed{OrderId: 1}}})
+	select {
+	case got := <-done:
+		if want := (ending{after: job.Kexec}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	case <-time.After(patience):
+		t.Fatal("the agent did not go on after Proceed")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := fmt.Sprintf("%+v", l.statuses)
+	for _, want := range []string{"MachineName:k3f9", "NextStep:ingot machine approve k3f9", "Job:deploy: work"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("console: got %s, want %q in it", all, want)
+		}
+	}
+}
+
+func TestLostReplyOfEnrol(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.enrol = func(*agent.EnrolRequest) error {
+		if l.enrols < 3 {
+			return status.Error(codes.Unavailable, "the reply is lost")
+		}
+		return nil
+	}
+	l.start(l.config())
+	l.stream()
+	l.controller.mu.Lock()
+	defer l.controller.mu.Unlock()
+	if got, want := l.enrols, 3; got != want {
+		t.Errorf("enrolments with the same key: got %d, want %d", got, want)
+	}
+}
+
+func TestRefusedEnrolment(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	cfg := l.config()
+	cfg.Nonce = "somebody-elses-nonce"
+	_, done := l.start(cfg)
+	if got := <-done; !errors.Is(got.err, session.ErrRefused) {
+		t.Errorf("got %v, want %v", got.err, session.ErrRefused)
+	}
+}
+
+func TestWrongController(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	for name, change := range map[string]func(*session.Config){
+		"fingerprint": func(c *session.Config) { c.CA = strings.Repeat("0", 64) },
+		"host":        func(c *session.Config) { c.Controller = strings.Replace(c.Controller, "127.0.0.1", "localhost", 1) },
+	} {
+		cfg := l.config()
+		cfg.Dir += name
+		change(&cfg)
+		problem := make(chan string, 1000)
+		cfg.Show = func(s session.Status) { problem <- s.Problem }
+		stop, _ := l.start(cfg)
+		select {
+		case got := <-problem:
+			if !strings.Contains(got, session.ErrWrongController.Error()) {
+				t.Errorf("%s: got %q, want %q", name, got, session.ErrWrongController)
+			}
+		case <-time.After(patience):
+			t.Errorf("%s: no problem was shown", name)
+		}
+		stop()
+	}
+	if l.enrols != 0 {
+		t.Errorf("the nonce was given away %d times", l.enrols)
+	}
+}
+
+func TestStreamCutInTheMiddleOfResults(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	var cuts atomic.Int32
+	l.taken = func(r *agent.Report) bool {
+		// Every second report is stored, and its acknowledgement lost.
+		return r.Sequence%2 == 0 || cuts.Add(1) > 6
+	}
+	l.start(l.config())
+	s := l.stream()
+	for id := range int64(5) {
+		give(s, order(id+1, 1))
+		l.wait("a result", func() bool {
+			select {
+			case s = <-l.streams:
+				give(s, order(id+1, 1)) // as a controller does that has no result yet
+			default:
+			}
+			return len(l.results(id+1)) > 0
+		})
+	}
+	for id := range int64(5) {
+		if got, want := len(l.results(id+1)), 1; got != want {
+			t.Errorf("results of order %d: got %d, want %d", id+1, got, want)
+		}
+	}
+	if got, want := l.runs.Load(), int32(5); got != want {
+		t.Errorf("runs: got %d, want %d", got, want)
+	}
+}
+
+func TestDoubledOrder(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	release := make(chan struct{})
+	l.work = func(ctx context.Context, _ *job.Run) error { <-release; return errors.New("did not work") }
+	l.start(l.config())
+	s := l.stream()
+	give(s, order(1, 1))
+	give(s, order(1, 2))
+	l.wait("the start", func() bool { return l.runs.Load() > 0 })
+	close(release)
+	l.wait("the result", func() bool { return len(l.results(1)) == 1 })
+	l.wait("the result repeated", func() bool { give(s, order(1, 3)); return len(l.results(1)) > 1 })
+	if got, want := l.runs.Load(), int32(1); got != want {
+		t.Errorf("runs: got %d, want %d", got, want)
+	}
+	if got, want := l.results(1)[1].Detail, "work: did not work"; got != want {
+		t.Errorf("repeated: got %q, want %q", got, want)
+	}
+}
+
+func TestRefusedOrders(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.start(l.config())
+	s := l.stream()
+	give(s, order(1, 7))
+	l.wait("the result", func() bool { return len(l.results(1)) == 1 })
+	stale, other, late := order(2, 6), order(3, 7), order(4, 7)
+	other.BootGeneration = 4
+	late.ExpiresAt = timestamppb.New(time.Now().Add(-time.Minute))
+	for _, o := range []*agent.Order{stale, other, late} {
+		give(s, o)
+		l.wait("the refusal", func() bool { return len(l.results(o.Id)) == 1 })
+		if got, want := l.results(o.Id)[0].Outcome, agent.Outcome_OUTCOME_FAILED; got != want {
+			t.Errorf("order %d: got %v, want %v", o.Id, got, want)
+		}
+	}
+	give(s, order(1, 6)) // known, and from a controller that lost the machine: not even an answer
+	give(s, order(5, 7))
+	l.wait("a good one", func() bool { return len(l.results(5)) == 1 })
+	if got, want := len(l.results(1)), 1; got != want {
+		t.Errorf("results of order 1: got %d, want %d", got, want)
+	}
+	if got, want := l.runs.Load(), int32(2); got != want {
+		t.Errorf("runs: got %d, want %d", got, want)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.work = func(ctx context.Context, _ *job.Run) error { <-ctx.Done(); return ctx.Err() }
+	l.start(l.config())
+	s := l.stream()
+	cancel := func(id int64) {
+		s.send(&agent.ToAgent{Message: &agent.ToAgent_Cancel{Cancel: &agent.Cancel{OrderId: id, Reason: "why not"}}})
+	}
+	give(s, order(1, 1))
+	l.wait("the start", func() bool { return l.runs.Load() == 1 })
+	give(s, order(2, 1))
+	cancel(2) // waits
+	cancel(3) // unknown
+	cancel(1) // runs
+	for id := range int64(3) {
+		l.wait("the result", func() bool { return len(l.results(id+1)) == 1 })
+		if got, want := l.results(id + 1)[0].Outcome, agent.Outcome_OUTCOME_CANCELLED; got != want {
+			t.Errorf("order %d: got %v, want %v", id+1, got, want)
+		}
+	}
+	if got, want := l.runs.Load(), int32(1); got != want {
+		t.Errorf("runs: got %d, want %d", got, want)
+	}
+}
+
+// TestRestartedAgent ends the agent's process state in the middle of an order,
+// and again after a result that nobody acknowledged.
+func TestRestartedAgent(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	attempts := make(chan int, 10)
+	l.work = func(ctx context.Context, run *job.Run) error {
+		attempts <- run.Attempt
+		if run.Attempt == 1 && run.OrderID == 1 {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	}
+	var deaf atomic.Bool
+	l.taken = func(*agent.Report) bool { return !deaf.Load() }
+	stop, _ := l.start(l.config())
+	s := l.stream()
+	give(s, order(1, 3))
+	if got := <-attempts; got != 1 {
+		t.Errorf("attempt: got %d, want 1", got)
+	}
+	stop()
+
+	stop, _ = l.start(l.config())
+	s = l.stream()
+	deaf.Store(true)
+	give(s, order(2, 2)) // stale even for the new process
+	give(s, order(1, 3))
+	if got := <-attempts; got != 2 {
+		t.Errorf("attempt: got %d, want 2", got)
+	}
+	l.wait("the result", func() bool {
+		select {
+		case <-l.streams:
+		default:
+		}
+		return len(l.results(1)) == 1
+	})
+	stop()
+	deaf.Store(false)
+
+	l.start(l.config())
+	s = l.stream()
+	give(s, order(1, 3))
+	give(s, order(3, 3))
+	l.wait("the next result", func() bool {
+		select {
+		case s = <-l.streams:
+			give(s, order(3, 3))
+		default:
+		}
+		return len(l.results(3)) == 1
+	})
+	if got, want := l.enrols, 1; got != want {
+		t.Errorf("enrolments: got %d, want %d", got, want)
+	}
+	if got := l.results(2); len(got) != 1 || !strings.Contains(got[0].Detail, "lease token") {
+		t.Errorf("stale order: got %v, want one refusal", got)
+	}
+	for _, r := range l.results(1) {
+		if r.Outcome != agent.Outcome_OUTCOME_SUCCEEDED {
+			t.Errorf("order 1: got %v, want success", r)
+		}
+	}
+}
+
+func TestNewBootForgets(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	stop, _ := l.start(l.config())
+	l.stream()
+	stop()
+	before, err := os.ReadFile(filepath.Join(l.dir, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(l.dir, "key")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("key file: got %v, %v, want mode 0600", info.Mode(), err)
+	}
+	cfg := l.config()
+	cfg.BootID = "boot-2"
+	if _, err := session.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.ReadFile(filepath.Join(l.dir, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(after) == string(before) {
+		t.Error("the key of the last boot is still in use")
+	}
+}
+
+func TestRenewal(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.life = 2 * time.Second // certificates count in seconds
+	l.start(l.config())
+	s := l.stream()
+	for range 2 {
+		select {
+		case <-l.renewed:
+		case <-time.After(patience):
+			t.Fatal("no renewal")
+		}
+	}
+	s.end()
+	l.stream() // with the new certificate
+}
+
+func TestLogReachesTheController(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	cfg := l.config()
+	var console strings.Builder
+	cfg.Log = session.NewLog(io.Writer(&console), nil)
+	logger := cfg.Log.Logger()
+	for range 5000 {
+		logger.Info("kernel said", "line", "ingot.nonce=0123456789abcdef")
+	}
+	l.start(cfg)
+	l.wait("the lines", func() bool {
+		l.controller.mu.Lock()
+		defer l.controller.mu.Unlock()
+		text := ""
+		for _, r := range l.reports {
+			text += strings.Join(r.GetLog().GetLines(), "\n")
+		}
+		if strings.Contains(text, "0123456789abcdef") {
+			t.Fatal("the nonce is in the log")
+		}
+		return strings.Contains(text, "[redacted]") && strings.Contains(text, "[3000 lines") || strings.Contains(text, "[3001 lines")
+	})
+}
