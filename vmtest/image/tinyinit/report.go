@@ -12,7 +12,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -30,32 +29,33 @@ const (
 	reportPauseMax = 30 * time.Second
 )
 
-// errRefused says that the controller will never take this report.
+// errRefused says that the controller will never take this report: its answers
+// are those of metadata.ReportHandler.
 var errRefused = errors.New("the controller refused the report")
 
 // reportOnce posts the first-boot report that vendor-data asks for, unless an
 // earlier boot of this instance did; it goes on until the controller has it,
 // refuses it, or ctx ends.
 func reportOnce(ctx context.Context, s seed, hostname string) error {
-	if len(s.VendorData) == 0 {
-		return nil
+	if !bytes.Contains(s.VendorData, []byte("INGOT_REPORT_URL=")) {
+		return nil // a deploy that asks for no proof
 	}
 	marker := filepath.Join(markerDir, markerName(s.InstanceID))
 	if _, err := os.Stat(marker); err == nil {
 		say("report-known", "instance_id", s.InstanceID)
 		return nil
 	}
-	order, err := parseOrder(s.VendorData)
+	to, err := metadata.ParseReport(s.VendorData)
 	if err != nil {
-		return fmt.Errorf("read vendor-data: %w", err)
+		return err
 	}
-	body, err := json.Marshal(order.report(hostname))
+	body, err := json.Marshal(report(to, hostname))
 	if err != nil {
 		return err
 	}
 	wait := reportPause
 	for attempt := 1; ; attempt++ {
-		err := order.post(ctx, body)
+		err := post(ctx, to, body)
 		if err == nil {
 			break
 		}
@@ -72,44 +72,8 @@ func reportOnce(ctx context.Context, s seed, hostname string) error {
 	return writeMarker(marker)
 }
 
-// order is what vendor-data says about the report.
-type order struct {
-	url, token, machineID, instanceID string
-	roots                             *x509.CertPool
-}
-
-// parseOrder reads the shell assignments at the head of the report script and
-// the CA certificate in it.
-func parseOrder(vendorData []byte) (order, error) {
-	values := map[string]string{}
-	for line := range strings.Lines(string(vendorData)) {
-		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
-		if _, seen := values[name]; ok && !seen && strings.HasPrefix(name, "INGOT_") {
-			values[name] = strings.Trim(value, `'`)
-		}
-	}
-	o := order{
-		url: values["INGOT_REPORT_URL"], token: values["INGOT_REPORT_TOKEN"],
-		machineID: values["INGOT_MACHINE_ID"], instanceID: values["INGOT_INSTANCE_ID"],
-		roots: x509.NewCertPool(),
-	}
-	for name, v := range map[string]string{"INGOT_REPORT_URL": o.url, "INGOT_REPORT_TOKEN": o.token, "INGOT_MACHINE_ID": o.machineID} {
-		if v == "" {
-			return o, fmt.Errorf("%s is not set", name)
-		}
-	}
-	if u, err := url.Parse(o.url); err != nil || u.Scheme != "https" {
-		return o, fmt.Errorf("INGOT_REPORT_URL %q is not an https address", o.url)
-	}
-	const begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-	from, to := bytes.Index(vendorData, []byte(begin)), bytes.LastIndex(vendorData, []byte(end))
-	if from < 0 || to < from || !o.roots.AppendCertsFromPEM(vendorData[from:to+len(end)]) {
-		return o, errors.New("it has no CA certificate")
-	}
-	return o, nil
-}
-
-func (o order) report(hostname string) metadata.Report {
+// report says what this system is.
+func report(to metadata.ReportTo, hostname string) metadata.Report {
 	var release string
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
@@ -122,22 +86,26 @@ func (o order) report(hostname string) metadata.Report {
 		}
 	}
 	return metadata.Report{
-		MachineID: o.machineID, InstanceID: o.instanceID, Hostname: hostname,
+		MachineID: to.MachineID, InstanceID: to.InstanceID, Hostname: hostname,
 		BootID: readLine("/proc/sys/kernel/random/boot_id"), Kernel: release, Root: root, MACs: macs(),
 	}
 }
 
 // post sends the report over TLS that only the pinned CA can vouch for.
-func (o order) post(ctx context.Context, body []byte) error {
+func post(ctx context.Context, to metadata.ReportTo, body []byte) error {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(to.CAPEM) {
+		return fmt.Errorf("%w: its CA certificate cannot be read", errRefused)
+	}
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.URL, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("%w: %w", errRefused, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+o.token)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: o.roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
+	req.Header.Set("Authorization", "Bearer "+to.Token)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -145,10 +113,11 @@ func (o order) post(ctx context.Context, body []byte) error {
 	}
 	defer resp.Body.Close()
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, 300)) // only to quote it
-	switch {
-	case resp.StatusCode/100 == 2:
+	switch resp.StatusCode {
+	case http.StatusOK, http.StatusCreated, http.StatusAccepted, http.StatusNoContent:
 		return nil
-	case resp.StatusCode/100 == 4 && resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusRequestTimeout:
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge,
+		http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
 		return fmt.Errorf("%w: %s: %s", errRefused, resp.Status, bytes.TrimSpace(answer))
 	}
 	return fmt.Errorf("the controller answered %s: %s", resp.Status, bytes.TrimSpace(answer))
