@@ -12,14 +12,13 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
-	"github.com/ingot-metal/ingot/imaging/manifest"
 	"github.com/ingot-metal/ingot/proto/agent"
 	"github.com/ingot-metal/ingot/proto/fault"
 )
 
-// maxMessage is the largest message taken: an order with the largest manifest
+// maxMessage is the largest message taken: an order with the largest manifest (64 MiB)
 // and a seed.
-const maxMessage = manifest.MaxBytes + 8<<20
+const maxMessage = 72 << 20
 
 // dial makes a connection that shows the certificate, if there is one. Each
 // attempt has its own, so that a renewed certificate or a moved controller is

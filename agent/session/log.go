@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-
-	"github.com/ingot-metal/ingot/initramfs/cmdline"
 )
 
 const (
@@ -16,22 +14,25 @@ const (
 )
 
 // Log takes the agent's log lines: it writes each to the console at once, and
-// keeps it for the controller. Secrets of the command line never pass.
+// keeps it for the controller.
 type Log struct {
 	console io.Writer
 	level   slog.Leveler
+	redact  func(string) string
 
 	mu      sync.Mutex // guards the fields below
 	lines   []string
 	dropped int
 }
 
-// NewLog makes the log. console may be nil.
-func NewLog(console io.Writer, level slog.Leveler) *Log {
+// NewLog makes the log. Every line goes through redact (cmdline.Redact), so that
+// no secret of the command line reaches the console or the controller. console
+// and level may be nil.
+func NewLog(console io.Writer, level slog.Leveler, redact func(string) string) *Log {
 	if console == nil {
 		console = io.Discard
 	}
-	return &Log{console: console, level: level}
+	return &Log{console: console, level: level, redact: redact}
 }
 
 // Logger gives a logger that writes here.
@@ -43,7 +44,7 @@ func (l *Log) Logger() *slog.Logger {
 type lineWriter struct{ log *Log }
 
 func (w lineWriter) Write(p []byte) (int, error) {
-	line := cmdline.Redact(strings.ToValidUTF8(string(bytes.TrimRight(p, "\n")), "?"))
+	line := w.log.redact(strings.ToValidUTF8(string(bytes.TrimRight(p, "\n")), "?"))
 	if len(line) > maxLineBytes {
 		line = strings.ToValidUTF8(line[:maxLineBytes], "") + " …"
 	}

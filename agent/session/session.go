@@ -109,7 +109,7 @@ func setDefaults(cfg *Config) {
 		cfg.Now = time.Now
 	}
 	if cfg.Log == nil {
-		cfg.Log = NewLog(nil, slog.LevelInfo)
+		cfg.Log = NewLog(nil, nil, func(line string) string { return line })
 	}
 }
 

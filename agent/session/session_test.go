@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/ingot-metal/ingot/agent/job"
 	"github.com/ingot-metal/ingot/agent/session"
+	"github.com/ingot-metal/ingot/initramfs/cmdline"
 	"github.com/ingot-metal/ingot/proto/agent"
 )
 
@@ -442,7 +442,7 @@ func TestLogReachesTheController(t *testing.T) {
 	l := newLab(t)
 	cfg := l.config()
 	var console strings.Builder
-	cfg.Log = session.NewLog(io.Writer(&console), nil)
+	cfg.Log = session.NewLog(&console, nil, cmdline.Redact)
 	logger := cfg.Log.Logger()
 	for range 5000 {
 		logger.Info("kernel said", "line", "ingot.nonce=0123456789abcdef")
