@@ -61,10 +61,11 @@ type Leases interface {
 	// LeaseOffer chooses an address and may hold it for the client for a
 	// minute or so; it gives no right to the address.
 	LeaseOffer(ctx context.Context, r LeaseRequest) (ipam.Lease, error)
-	// LeaseCommit gives r.Requested to r.Client until the returned Expires, and
-	// returns only when that is durable. Asking again extends it. It never
-	// shortens a lease: the later of the old and the new expiry counts, except
-	// that a boot stage may shorten what an installed system held.
+	// LeaseCommit gives r.Requested to r.Client for at least r.Duration, and
+	// returns only when that is durable. The client is told exactly r.Duration
+	// (so the clocks of store and controller need not agree); when the store
+	// keeps a longer lease, as that of the installed system while its firmware
+	// boots, nobody is harmed. Asking again extends it.
 	LeaseCommit(ctx context.Context, r LeaseRequest) (ipam.Lease, error)
 	// LeaseRelease ends the client's lease of the address, if it holds it; the
 	// address stays remembered as its previous one. Not holding it is no error.

@@ -112,18 +112,20 @@ func (s *Server) request(ctx context.Context, a asked) *dhcpv4.DHCPv4 {
 	if !a.lease.Requested.IsValid() {
 		return nil
 	}
+	// The lease counts from before it was asked for, by our own clock: the
+	// store's may differ, and what the client is told must never be longer.
+	start := s.c.Now()
 	l, err := s.c.Leases.LeaseCommit(ctx, a.lease)
 	if err != nil {
 		return s.refused(ctx, a, server, err)
 	}
-	left := l.Expires.Sub(s.c.Now())
-	if left < time.Second || l.Address != a.lease.Requested {
-		s.silent(ctx, a, fmt.Errorf("the store leased %s for %s when %s was asked for", l.Address, left, a.lease.Requested))
+	if l.Address != a.lease.Requested {
+		s.silent(ctx, a, fmt.Errorf("the store leased %s when %s was asked for", l.Address, a.lease.Requested))
 		return nil
 	}
-	l.Client = a.lease.Client
+	l.Client, l.Expires = a.lease.Client, start.Add(a.lease.Duration)
 	s.known.keep(l)
-	return s.ack(ctx, a, l, left)
+	return s.ack(ctx, a, l, a.lease.Duration)
 }
 
 // refused answers a REQUEST that the store did not commit.
