@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
 	"net/url"
 	"strconv"
 	"strings"
@@ -18,15 +17,15 @@ import (
 type Agent struct {
 	MachineID      string
 	BootGeneration uint64
-	// KeySHA256 is the hex SHA-256 of the public key (SubjectPublicKeyInfo).
-	KeySHA256 string
+	// KeySHA256 is the SHA-256 of the public key (SubjectPublicKeyInfo).
+	KeySHA256 [sha256.Size]byte
 	NotAfter  time.Time
 }
 
 // Request is a certificate request that was checked.
 type Request struct {
 	csr       *x509.CertificateRequest
-	KeySHA256 string
+	KeySHA256 [sha256.Size]byte
 }
 
 // maxRequest bounds a certificate request, in bytes.
@@ -45,25 +44,27 @@ func ParseRequest(der []byte) (Request, error) {
 	if err != nil {
 		return Request{}, fault.Wrap(fault.Invalid, err, "read certificate request")
 	}
-	return Request{csr: csr, KeySHA256: keySHA256(csr.RawSubjectPublicKeyInfo)}, nil
+	return Request{csr: csr, KeySHA256: sha256.Sum256(csr.RawSubjectPublicKeyInfo)}, nil
 }
 
-func keySHA256(spki []byte) string {
-	sum := sha256.Sum256(spki)
-	return hex.EncodeToString(sum[:])
+// Signed is a certificate that was given to an agent.
+type Signed struct {
+	DER      []byte
+	Serial   string // hex
+	NotAfter time.Time
 }
 
-// SignAgent gives the certificate of one machine's one boot, DER.
-func (a *Authority) SignAgent(r Request, machineID string, generation uint64, now time.Time) (der []byte, notAfter time.Time, err error) {
-	notAfter = now.Add(AgentLife)
+// SignAgent gives the certificate of one machine's one boot.
+func (a *Authority) SignAgent(r Request, machineID string, generation uint64, now time.Time) (Signed, error) {
+	notAfter := now.Add(AgentLife)
 	template := &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: machineID},
 		NotBefore: now.Add(-backdate), NotAfter: notAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		URIs: []*url.URL{{Scheme: "ingot", Opaque: "machine/" + machineID + "/boot/" + strconv.FormatUint(generation, 10)}},
 	}
-	der, err = x509.CreateCertificate(rand.Reader, template, a.Certificate, r.csr.PublicKey, a.key)
-	return der, notAfter, fault.Wrap(fault.Unknown, err, "sign the certificate of machine %s", machineID)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.Certificate, r.csr.PublicKey, a.key)
+	return Signed{DER: der, Serial: template.SerialNumber.Text(16), NotAfter: notAfter}, fault.Wrap(fault.Unknown, err, "sign the certificate of machine %s", machineID)
 }
 
 // VerifyAgent checks a client certificate against the authority and reads the
@@ -86,7 +87,7 @@ func (a *Authority) VerifyAgent(cert *x509.Certificate, now time.Time, expiredTo
 		}
 		generation, err := strconv.ParseUint(parts[3], 10, 64)
 		if err == nil {
-			return Agent{MachineID: parts[1], BootGeneration: generation, KeySHA256: keySHA256(cert.RawSubjectPublicKeyInfo), NotAfter: cert.NotAfter}, nil
+			return Agent{MachineID: parts[1], BootGeneration: generation, KeySHA256: sha256.Sum256(cert.RawSubjectPublicKeyInfo), NotAfter: cert.NotAfter}, nil
 		}
 	}
 	return Agent{}, fault.New(fault.Unauthenticated, "the agent's certificate names no machine and boot")

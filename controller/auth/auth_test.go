@@ -51,11 +51,11 @@ func TestAgentCertificate(t *testing.T) {
 	t.Parallel()
 	a := authority(t)
 	r := request(t)
-	der, notAfter, err := a.SignAgent(r, "k3f9qa", 7, now)
+	signed, err := a.SignAgent(r, "k3f9qa", 7, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := x509.ParseCertificate(der)
+	cert, err := x509.ParseCertificate(signed.DER)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,11 +63,11 @@ func TestAgentCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := auth.Agent{MachineID: "k3f9qa", BootGeneration: 7, KeySHA256: r.KeySHA256, NotAfter: notAfter}
+	want := auth.Agent{MachineID: "k3f9qa", BootGeneration: 7, KeySHA256: r.KeySHA256, NotAfter: signed.NotAfter.Truncate(time.Second)}
 	if got != want {
 		t.Errorf("identity: got %+v, want %+v", got, want)
 	}
-	late := notAfter.Add(time.Hour)
+	late := signed.NotAfter.Add(time.Hour)
 	if _, err := a.VerifyAgent(cert, late, false); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("expired certificate: got %v, want Unauthenticated", err)
 	}

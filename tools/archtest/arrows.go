@@ -58,5 +58,5 @@ var arrows = map[string][]string{
 
 	"tools":       {"*"},
 	"vmtest":      {"*"},
-	"tools/ingot": {"proto/...", "imaging/...", "vmtest/lab"},
+	"tools/ingot": {"proto/...", "imaging/...", "vmtest/lab/..."},
 }

@@ -41,6 +41,7 @@ type Lab struct {
 	lan        *lan.LAN
 	machines   []*Machine
 	controller *Controller
+	lock       *os.File
 	log        *slog.Logger
 }
 
@@ -65,6 +66,9 @@ func Up(ctx context.Context, cfg Config) (_ *Lab, err error) {
 			err = errors.Join(err, l.Close())
 		}
 	}()
+	if l.lock, err = lock(cfg.Dir); err != nil {
+		return nil, err
+	}
 	if l.lan, err = lan.Up(lan.Config{Addr: address, Log: cfg.Log}); err != nil {
 		return nil, err
 	}
@@ -128,6 +132,9 @@ func (l *Lab) Close() error {
 	}
 	if l.lan != nil {
 		errs = append(errs, l.lan.Close())
+	}
+	if l.lock != nil {
+		errs = append(errs, l.lock.Close())
 	}
 	return errors.Join(errs...)
 }

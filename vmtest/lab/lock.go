@@ -1,0 +1,45 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// A lab holds a lock on a file of its directory as long as it lives, so that
+// two never share one and the end of one can be seen.
+
+func lockPath(dir string) string { return filepath.Join(dir, "lab.lock") }
+
+// lock takes the directory's lock; closing the file gives it back.
+func lock(dir string) (*os.File, error) {
+	f, err := os.OpenFile(lockPath(dir), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another lab is up in %s: %w", dir, err), f.Close())
+	}
+	return f, nil
+}
+
+// lockHeld reports whether a lab lives in the directory.
+func lockHeld(dir string) (bool, error) {
+	f, err := os.Open(lockPath(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return true, nil
+	}
+	return false, err
+}
