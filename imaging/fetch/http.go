@@ -16,8 +16,7 @@ import (
 
 // HTTPOptions for NewHTTP; the zero value is usable.
 type HTTPOptions struct {
-	// Client to use; nil makes one of its own without a proxy, with at most
-	// four connections to a host.
+	// Client to use; nil makes one of its own without a proxy.
 	Client *http.Client
 	// HeaderTimeout bounds the wait for an answer to begin (default 20 s),
 	// StallTimeout the wait for the next byte (default 30 s).
@@ -51,14 +50,20 @@ func NewHTTP(rawURL string, opts HTTPOptions) (*HTTP, error) {
 	if opts.StallTimeout <= 0 {
 		opts.StallTimeout = 30 * time.Second
 	}
-	client := opts.Client
-	if client == nil {
-		client = &http.Client{Transport: &http.Transport{
-			MaxConnsPerHost: 4, MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second,
-			DisableCompression: true, TLSHandshakeTimeout: 10 * time.Second, ReadBufferSize: 64 << 10,
-		}}
+	if opts.Client == nil {
+		opts.Client = newClient()
 	}
-	return &HTTP{opts: opts, client: client, url: rawURL}, nil
+	return &HTTP{opts: opts, client: opts.Client, url: rawURL}, nil
+}
+
+// newClient has no limit of connections to a host: a frame that is fetched anew
+// must not wait for ranges that wait for that very frame. Who reads decides how
+// many there are.
+func newClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second,
+		DisableCompression: true, TLSHandshakeTimeout: 10 * time.Second, ReadBufferSize: 64 << 10,
+	}}
 }
 
 // Range is Source's.
@@ -225,41 +230,4 @@ func settle(ctx context.Context, e *Error) error {
 		e.Permanent = true
 	}
 	return e
-}
-
-type httpBody struct {
-	ctx    context.Context // the caller's
-	reqCtx context.Context
-	cancel context.CancelCauseFunc
-	body   io.ReadCloser
-	timer  *time.Timer // cancels the request; runs only while Read waits
-	stall  time.Duration
-	left   int64
-	fail   func(error) *Error
-}
-
-func (b *httpBody) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, io.EOF
-	}
-	b.timer.Reset(b.stall)
-	n, err := b.body.Read(p[:min(int64(len(p)), b.left)])
-	b.timer.Stop()
-	b.left -= int64(n)
-	switch {
-	case b.left == 0:
-		return n, io.EOF
-	case errors.Is(err, io.EOF):
-		return n, b.fail(ErrShort)
-	case err != nil:
-		return n, settle(b.ctx, b.fail(cause(b.ctx, b.reqCtx, err)))
-	}
-	return n, nil
-}
-
-func (b *httpBody) Close() error {
-	b.timer.Stop()
-	err := b.body.Close()
-	b.cancel(nil)
-	return err
 }

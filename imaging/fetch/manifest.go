@@ -21,6 +21,10 @@ func Manifest(ctx context.Context, urls []string, want manifest.Digest, opts Opt
 	if len(urls) == 0 {
 		return nil, errors.New("fetch manifest: no URL to fetch it from")
 	}
+	if opts.HTTP.Client == nil {
+		opts.HTTP.Client = newClient()
+		defer opts.HTTP.Client.CloseIdleConnections()
+	}
 	retry := NewRetry(nil, opts.Retry)
 	b := &retryBody{r: retry, ctx: ctx, wait: retry.opts.FirstWait}
 	for {
