@@ -232,4 +232,3 @@ func TestSuspectedMirrorIsLeftOut(t *testing.T) {
 	}
 	Suspect(NewFile(nil, 0, "x"), 0, 1) // nobody listens, nothing happens
 }
-

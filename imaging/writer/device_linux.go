@@ -183,7 +183,8 @@ func (d *Device) DropCache() error {
 }
 
 // RereadPartitions asks the kernel to look at the partition table again; a
-// regular file has no partitions to look at.
+// regular file has no partitions to look at. EBUSY: one of them is in use.
+// EINVAL: this device or this kernel knows no partitions (loop devices).
 func (d *Device) RereadPartitions() error {
 	if !d.block {
 		return nil

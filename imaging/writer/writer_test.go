@@ -271,6 +271,24 @@ func TestDiskThatReturnsOtherBytes(t *testing.T) {
 	}
 }
 
+// SHA-256 is demanded of what was read back even where XXH3 is content.
+func TestProof(t *testing.T) {
+	t.Parallel()
+	img := newImage(t, mixed, 0, 512)
+	m := *img.m
+	m.Frames = append([]manifest.Frame(nil), img.m.Frames...)
+	m.Frames[12].SHA256[0] ^= 1
+	for proof, good := range map[Proof]bool{ProofSHA256: false, ProofXXH3: true} {
+		o := small
+		o.Proof = proof
+		report, err := Write(t.Context(), newDisk(int64(len(img.content)), 512), &m, newSource(img), o)
+		var wrong *HashError
+		if good != (err == nil) || good != report.Verified || (!good && (!errors.As(err, &wrong) || wrong.Frame != 12)) {
+			t.Errorf("proof %d: got %v, %+v", proof, err, report)
+		}
+	}
+}
+
 // Power goes after any number of writes, an arbitrary half of what was not
 // flushed is lost, and a resume arrives.
 func TestResumeAfterPowerCut(t *testing.T) {
