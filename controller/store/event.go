@@ -1,0 +1,160 @@
+package store
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ingot-metal/ingot/controller/machine"
+	"github.com/ingot-metal/ingot/proto/fault"
+)
+
+// Event is one line of a machine's history, as stored.
+type Event struct {
+	MachineID machine.ID
+	Sequence  uint64 // from 1, without gap within the machine
+	At        time.Time
+	Kind      string
+	Text      string
+	Detail    map[string]string
+	// Token resumes a watch after this event.
+	Token string
+}
+
+// Bounds of one event: what is longer is cut.
+const (
+	eventText    = 4 << 10
+	eventDetails = 32
+)
+
+// EventAppend adds lines to a machine's history.
+func (s *Store) EventAppend(ctx context.Context, id machine.ID, events ...machine.Event) error {
+	err := s.tx(ctx, "record events of machine "+string(id), func(tx pgx.Tx) error {
+		return s.eventAdd(ctx, tx, id, events...)
+	})
+	if err == nil {
+		s.changed()
+	}
+	return err
+}
+
+// eventAdd gives the events their sequence under the machine's row lock and
+// stores them.
+func (s *Store) eventAdd(ctx context.Context, tx pgx.Tx, id machine.ID, events ...machine.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	var last, xid uint64
+	err := tx.QueryRow(ctx, s.sql.Get("EventSequence"), id, len(events)).Scan(&last, &xid)
+	if err == pgx.ErrNoRows {
+		return noMachine(string(id))
+	}
+	if err != nil {
+		return fmt.Errorf("number events: %w", err)
+	}
+	batch := &pgx.Batch{}
+	for i, e := range events {
+		detail, err := document(bound(e.Detail))
+		if err != nil {
+			return err
+		}
+		batch.Queue(s.sql.Get("EventInsert"), id, last+uint64(i)+1, e.Kind, cut(e.Text, eventText), detail, xid)
+	}
+	return tx.SendBatch(ctx, batch).Close()
+}
+
+func bound(detail map[string]string) map[string]string {
+	out := map[string]string{}
+	for k, v := range detail {
+		if len(out) == eventDetails {
+			break
+		}
+		out[cut(k, 100)] = cut(v, eventText)
+	}
+	return out
+}
+
+// EventList lists a machine's events after a sequence (0: from the first one),
+// oldest first.
+func (s *Store) EventList(ctx context.Context, id machine.ID, after uint64, size int) ([]Event, error) {
+	list, err := collect(ctx, s.pool, s.sql.Get("EventList"), scanEvent, id, after, pageSize(size))
+	return list, wrap(err, "list events of machine %s", id)
+}
+
+// EventAfter reads on from a resume token: "0" begins with the oldest event, ""
+// with what happens from now on. An empty id means all machines. The token that
+// comes back is where to go on, also when nothing came. No event is ever missed
+// or comes twice, and those of one machine come in their order; events of a
+// transaction show once no older transaction is under way.
+func (s *Store) EventAfter(ctx context.Context, token string, id machine.ID, limit int) ([]Event, string, error) {
+	if token == "" {
+		var xmin uint64
+		if err := s.pool.QueryRow(ctx, s.sql.Get("EventNow")).Scan(&xmin); err != nil {
+			return nil, "", wrap(err, "begin a watch of events")
+		}
+		return nil, position{xid: xmin}.token(), nil
+	}
+	at, err := parseToken(token)
+	if err != nil {
+		return nil, "", err
+	}
+	list, err := collect(ctx, s.pool, s.sql.Get("EventAfter"), scanEvent, at.xid, at.machine, at.sequence, id, pageSize(limit))
+	if err != nil {
+		return nil, "", wrap(err, "read events")
+	}
+	if len(list) > 0 {
+		token = list[len(list)-1].Token
+	}
+	return list, token, nil
+}
+
+func scanEvent(r pgx.CollectableRow) (Event, error) {
+	var e Event
+	var detail []byte
+	var xid uint64
+	if err := r.Scan(&e.MachineID, &e.Sequence, &e.At, &e.Kind, &e.Text, &detail, &xid); err != nil {
+		return e, err
+	}
+	e.At = e.At.UTC()
+	e.Token = position{xid, string(e.MachineID), e.Sequence}.token()
+	return e, json.Unmarshal(detail, &e.Detail)
+}
+
+// position is a place in the history of all machines.
+type position struct {
+	xid      uint64
+	machine  string
+	sequence uint64
+}
+
+func (p position) token() string {
+	text := fmt.Sprintf("%d.%s.%d", p.xid, p.machine, p.sequence)
+	return base64.RawURLEncoding.EncodeToString([]byte(text))
+}
+
+func parseToken(token string) (position, error) {
+	if token == "0" {
+		return position{}, nil
+	}
+	wrong := fault.New(fault.Invalid, "%q is no resume token of an event", cut(token, 80))
+	text, err := base64.RawURLEncoding.DecodeString(token)
+	parts := strings.Split(string(text), ".")
+	if err != nil || len(text) > 100 || len(parts) != 3 {
+		return position{}, wrong
+	}
+	xid, err := strconv.ParseUint(parts[0], 10, 63)
+	if err != nil {
+		return position{}, wrong
+	}
+	sequence, err := strconv.ParseUint(parts[2], 10, 63)
+	if err != nil || len(parts[1]) > 6 || cut(parts[1], 6) != parts[1] {
+		return position{}, wrong
+	}
+	return position{xid, parts[1], sequence}, nil
+}
