@@ -143,6 +143,14 @@ func TestIPMIRefusals(t *testing.T) {
 	if out, err := ipmitool(t, b, "3", "power", "on"); err == nil || !strings.Contains(out, "insufficient resources") {
 		t.Errorf("without free sessions: %v\n%s", err, out)
 	}
+	b.Faults().Set(fault.Faults{UnavailableFor: time.Hour})
+	if _, err := ipmitool(t, b, "3", "mc", "reset", "cold"); err != nil {
+		t.Errorf("BMC reset: %v", err)
+	}
+	if out, err := ipmitool(t, b, "3", "power", "status"); err == nil {
+		t.Errorf("a BMC that restarts answered: %s", out)
+	}
+	b = start(t, nil)
 	b.Faults().Set(fault.Faults{IPMIBootDrops: true})
 	_, _ = ipmitool(t, b, "3", "chassis", "bootdev", "pxe")
 	b.Faults().Set(fault.Faults{})

@@ -167,9 +167,16 @@ func TestAgainstModel(t *testing.T) {
 		n := (1 + rnd.IntN(400)) * unit
 		off := int64(rnd.IntN(size/unit-n/unit)) * unit
 		k := ks[rnd.IntN(2)]
-		switch rnd.IntN(8) {
+		d.mu.Lock()
+		if d.cache.loaded > d.cache.limit {
+			t.Fatalf("cache holds %d chunks, limit %d", d.cache.loaded, d.cache.limit)
+		}
+		d.mu.Unlock()
+		switch rnd.IntN(40) / 5 {
 		case 0:
-			k.flush()
+			if rnd.IntN(10) == 0 {
+				k.flush()
+			}
 		case 1, 2:
 			if code, _ := k.ask(cmdWriteZeroes, 0, uint64(off), uint32(n), nil); code != 0 {
 				t.Fatalf("write zeroes: error %d", code)
@@ -185,11 +192,6 @@ func TestAgainstModel(t *testing.T) {
 			copy(model[off:], data)
 		}
 	}
-	d.mu.Lock()
-	if over := d.cache.loaded > d.cache.limit; over {
-		t.Errorf("cache holds %d chunks, limit %d", d.cache.loaded, d.cache.limit)
-	}
-	d.mu.Unlock()
 	if err := d.Flush(); err != nil {
 		t.Fatal(err)
 	}
