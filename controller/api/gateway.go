@@ -1,0 +1,122 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/ingot-metal/ingot/proto/operator"
+)
+
+const (
+	jsonType   = "application/json"
+	eventsType = "text/event-stream"
+	importPath = "/v1/images:import"
+)
+
+// gateway makes the REST side: a client of our own gRPC server over memory, so
+// that streams work and the chokepoint is the same.
+func (s *Server) gateway() error {
+	conn, err := grpc.NewClient("passthrough:///inside",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.inside.DialContext(ctx) }),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
+	if err != nil {
+		return fmt.Errorf("open the REST gateway: %w", err)
+	}
+	s.conn = conn
+	plain := &runtime.JSONPb{
+		MarshalOptions:   protojson.MarshalOptions{EmitUnpopulated: true},
+		UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false},
+	}
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, plain),
+		runtime.WithMarshalerOption(eventsType, &events{JSONPb: plain}))
+	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
+		operator.RegisterMachineServiceHandler, operator.RegisterOperationServiceHandler, operator.RegisterImageServiceHandler,
+		operator.RegisterEventServiceHandler, operator.RegisterLeaseServiceHandler,
+	} {
+		if err := register(context.Background(), mux, conn); err != nil {
+			return errors.Join(fmt.Errorf("open the REST gateway: %w", err), conn.Close())
+		}
+	}
+	s.rest = s.routes(mux)
+	return nil
+}
+
+// routes are the paths beside gRPC.
+func (s *Server) routes(gateway http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", s.health)
+	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", jsonType)
+		_, _ = w.Write(operator.OpenAPI()) // a client that went away is no concern of ours
+	})
+	if s.c.Metrics != nil {
+		mux.Handle("GET /metrics", s.tokenFirst(s.c.Metrics))
+	}
+	mux.Handle("/v1/", gateway)
+	return mux
+}
+
+// Handler serves everything: gRPC and the rest, told apart by what HTTP/2 says
+// of its content. It needs TLS with h2 in front of it.
+func (s *Server) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			s.grpc.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
+		if r.URL.Path != importPath {
+			r.Body = http.MaxBytesReader(w, r.Body, maxMessage)
+		}
+		s.rest.ServeHTTP(w, r)
+	})
+}
+
+// tokenFirst lets in whoever bears an operator's token.
+func (s *Server) tokenFirst(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if !s.c.MetricsPublic {
+			if !ok {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+				http.Error(w, "no token: send the header Authorization: Bearer TOKEN", http.StatusUnauthorized)
+				return
+			}
+			if _, err := s.c.Store.TokenCheck(r.Context(), token); err != nil {
+				s.httpError(w, r, err)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) httpError(w http.ResponseWriter, r *http.Request, err error) {
+	shown := s.shown(r.URL.Path, err)
+	http.Error(w, statusText(shown), runtime.HTTPStatusFromCode(statusCode(shown)))
+}
+
+// events writes each message of a stream as one server-sent event (WHATWG HTML,
+// section 9.2).
+type events struct{ *runtime.JSONPb }
+
+func (e *events) ContentType(any) string       { return eventsType }
+func (e *events) StreamContentType(any) string { return eventsType }
+func (e *events) Delimiter() []byte            { return []byte("\n\n") }
+
+func (e *events) Marshal(v any) ([]byte, error) {
+	body, err := e.JSONPb.Marshal(v)
+	return append([]byte("data: "), body...), err
+}
