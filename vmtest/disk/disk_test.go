@@ -168,10 +168,11 @@ func TestAgainstModel(t *testing.T) {
 		off := int64(rnd.IntN(size/unit-n/unit)) * unit
 		k := ks[rnd.IntN(2)]
 		d.mu.Lock()
-		if d.cache.loaded > d.cache.limit {
-			t.Fatalf("cache holds %d chunks, limit %d", d.cache.loaded, d.cache.limit)
-		}
+		loaded, limit := d.cache.loaded, d.cache.limit
 		d.mu.Unlock()
+		if loaded > limit {
+			t.Fatalf("cache holds %d chunks, limit %d", loaded, limit)
+		}
 		switch rnd.IntN(40) / 5 {
 		case 0:
 			if rnd.IntN(10) == 0 {
