@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ingot-metal/ingot/agent/host"
 	"github.com/ingot-metal/ingot/proto/hardware"
 )
 
@@ -29,7 +30,6 @@ type Disk struct {
 	Path string
 
 	sysfs string // resolved directory of the block device
-	root  string
 }
 
 // maxDisks bounds a listing; a JBOD of several shelves has a few hundred.
@@ -39,9 +39,10 @@ const maxDisks = 1024
 // are listed themselves.
 var notDisks = regexp.MustCompile(`^(loop|ram|zram|sr|scd|fd|dm-|md|mtdblock|nbd|drbd|rbd|bcache|zd)\d*|^mmcblk\d+(boot\d+|rpmb|gp\d+)$`)
 
-// List reads the disks from sysfs below root ("/" on a machine; a saved tree in
-// a test), ordered by name. A disk without a medium is left out.
-func List(root string) ([]Disk, error) {
+// List reads the disks of a host from sysfs, ordered by name. A disk without a
+// medium is left out.
+func List(h host.Host) ([]Disk, error) {
+	root := h.Path("/")
 	entries, err := os.ReadDir(filepath.Join(root, "sys/block"))
 	if err != nil {
 		return nil, fmt.Errorf("list disks: %w", err)
@@ -83,7 +84,7 @@ func read(root, dir, name string) Disk {
 		info.Vendor = v
 	}
 	info.Kind = kind(info, text(dir, "queue/rotational"))
-	return Disk{Info: info, Path: filepath.Join(root, "dev", name), sysfs: dir, root: root}
+	return Disk{Info: info, Path: filepath.Join(root, "dev", name), sysfs: dir}
 }
 
 func kind(d *hardware.Disk, rotational string) hardware.DiskKind {
@@ -217,4 +218,17 @@ func firstOf(all ...string) string {
 		}
 	}
 	return ""
+}
+
+// Partition gives the device node of a partition by its number, from what the
+// kernel knows at this moment.
+func (d Disk) Partition(number int) (string, error) {
+	parts, _ := filepath.Glob(filepath.Join(d.sysfs, d.Info.Name+"*", "partition"))
+	for _, p := range parts {
+		dir := filepath.Dir(p)
+		if text(dir, "partition") == strconv.Itoa(number) {
+			return filepath.Join(filepath.Dir(d.Path), filepath.Base(dir)), nil
+		}
+	}
+	return "", fmt.Errorf("the kernel shows no partition %d on %s", number, d.Path)
 }

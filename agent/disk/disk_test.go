@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/ingot-metal/ingot/agent/disk"
+	"github.com/ingot-metal/ingot/agent/host"
 	"github.com/ingot-metal/ingot/proto/hardware"
 )
 
@@ -46,7 +47,7 @@ func must(t *testing.T, err error) {
 
 func TestList(t *testing.T) {
 	t.Parallel()
-	disks, err := disk.List(plant(t, "lab.tree"))
+	disks, err := disk.List(host.New(plant(t, "lab.tree")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +82,7 @@ func TestList(t *testing.T) {
 
 func TestPick(t *testing.T) {
 	t.Parallel()
-	disks, err := disk.List(plant(t, "lab.tree"))
+	disks, err := disk.List(host.New(plant(t, "lab.tree")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,94 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/ingot-metal/ingot/imaging/manifest"
+	"github.com/ingot-metal/ingot/imaging/writer"
+)
+
+// content reads the image before it is written anywhere, a frame at a time, for
+// a look at its partition table and superblocks.
+type content struct {
+	ctx      context.Context // of the one phase that this lives in
+	manifest *manifest.Manifest
+	source   writer.Source
+	decoder  *zstd.Decoder
+	frames   map[int][]byte // those fetched; see maxPeek
+}
+
+// maxPeek bounds the frames that a look may fetch: tables at both ends, and the
+// start of each partition.
+const maxPeek = 48
+
+func newContent(ctx context.Context, m *manifest.Manifest, source writer.Source) (*content, error) {
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(manifest.MaxFrameSize))
+	if err != nil {
+		return nil, fmt.Errorf("look at the image: %w", err)
+	}
+	return &content{ctx: ctx, manifest: m, source: source, decoder: decoder, frames: map[int][]byte{}}, nil
+}
+
+func (c *content) close() { c.decoder.Close() }
+
+// ReadAt is io.ReaderAt's.
+func (c *content) ReadAt(p []byte, off int64) (int, error) {
+	done := 0
+	for done < len(p) {
+		at := off + int64(done)
+		if at < 0 || at >= int64(c.manifest.SizeBytes) {
+			return done, io.EOF
+		}
+		i := int(at / int64(c.manifest.FrameSizeBytes))
+		frame, err := c.frame(i)
+		if err != nil {
+			return done, err
+		}
+		done += copy(p[done:], frame[at-c.manifest.FrameOffset(i):])
+	}
+	return done, nil
+}
+
+func (c *content) frame(i int) ([]byte, error) {
+	f := c.manifest.Frames[i]
+	if f.Zero {
+		return make([]byte, f.Size), nil
+	}
+	if data, ok := c.frames[i]; ok {
+		return data, nil
+	}
+	if len(c.frames) >= maxPeek {
+		return nil, fmt.Errorf("look at the image: more than %d frames are needed", maxPeek)
+	}
+	packed, err := c.fetch(f)
+	if err != nil {
+		return nil, &writer.SourceError{Frame: i, Err: err}
+	}
+	wrong := &writer.HashError{Frame: i, Offset: c.manifest.FrameOffset(i), Stage: writer.StagePacked}
+	if manifest.Sum(packed) != f.PackedSHA256 {
+		return nil, wrong
+	}
+	wrong.Stage = writer.StageContent
+	data, err := c.decoder.DecodeAll(packed, make([]byte, 0, f.Size))
+	if err != nil || manifest.Sum(data) != f.SHA256 {
+		wrong.Err = err
+		return nil, wrong
+	}
+	c.frames[i] = data
+	return data, nil
+}
+
+func (c *content) fetch(f manifest.Frame) ([]byte, error) {
+	r, err := c.source.Range(c.ctx, int64(f.Offset), int64(f.PackedSize))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	packed := make([]byte, f.PackedSize)
+	_, err = io.ReadFull(r, packed)
+	return packed, err
+}
