@@ -29,9 +29,9 @@ type cache struct {
 }
 
 // get returns the path of the file NAME-KEY.EXT, and makes it when it is not
-// there: make gets an empty work directory and the path to write. The file
+// there: build gets an empty work directory and the path to write. The file
 // appears only when it is complete, and two builds never run at once.
-func (c cache) get(ctx context.Context, name, key, ext string, make func(ctx context.Context, r runner, workDir, path string) error) (string, error) {
+func (c cache) get(ctx context.Context, name, key, ext string, build func(ctx context.Context, r runner, workDir, path string) error) (string, error) {
 	final := filepath.Join(c.dir, name+"-"+key+ext)
 	if exists(final) {
 		return final, nil
@@ -56,7 +56,7 @@ func (c cache) get(ctx context.Context, name, key, ext string, make func(ctx con
 	started := time.Now()
 	c.log.Info("image build started", "image", name)
 	made := filepath.Join(workDir, "made"+ext)
-	if err := make(ctx, newRunner(c.log, workDir), workDir, made); err != nil {
+	if err := build(ctx, newRunner(c.log, workDir), workDir, made); err != nil {
 		return "", fmt.Errorf("build image %s: %w", name, err)
 	}
 	if err := os.Rename(made, final); err != nil {
