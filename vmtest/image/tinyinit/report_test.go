@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -70,8 +71,14 @@ func TestPostTrustsOnlyThePinnedCA(t *testing.T) {
 	server := httptest.NewTLSServer(metadata.NewReportHandler(store, slog.New(slog.DiscardHandler)))
 	defer server.Close()
 	to := metadata.ReportTo{URL: server.URL, Token: store.token, CAPEM: otherCA(t), MachineID: "k3f9", InstanceID: "i-1"}
-	if err := post(t.Context(), to, []byte("{}")); err == nil || len(store.got) != 0 {
-		t.Errorf("got error %v and %d reports, want an error and none", err, len(store.got))
+	body, err := json.Marshal(report(to, "web1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = post(t.Context(), to, body)
+	var untrusted *tls.CertificateVerificationError
+	if !errors.As(err, &untrusted) || len(store.got) != 0 {
+		t.Errorf("got error %v and %d reports, want an untrusted certificate and none", err, len(store.got))
 	}
 }
 
