@@ -53,7 +53,7 @@ var arrows = map[string][]string{
 		"controller/lifecycle", "controller/store", "controller/auth", "controller/event", "controller/metadata", "imaging/manifest"},
 	"controller/api": {"proto/operator", "proto/hardware", "proto/fault", "controller/machine", "controller/ipam", "controller/inventory", "controller/image",
 		"controller/lifecycle", "controller/store", "controller/event", "controller/auth", "controller/power", "controller/metadata", "imaging/manifest", "imaging/pack"},
-	"controller/daemon": {"controller/...", "proto/..."},
+	"controller/daemon": {"controller/...", "proto/...", "imaging/manifest"},
 	"controller":        {"controller/daemon"},
 
 	"tools":       {"*"},

@@ -1,0 +1,23 @@
+//go:build agentapi
+
+package daemon
+
+import (
+	"google.golang.org/grpc"
+
+	"github.com/ingot-metal/ingot/controller/agentapi"
+)
+
+// wireAgents puts the agents' service on its server and gives what runs behind
+// it. This is the one place that knows package agentapi.
+func wireAgents(h *house, srv *grpc.Server) part {
+	api := agentapi.New(agentapi.Config{
+		Store: h.store, Authority: h.authority, ControllerID: h.id, Board: h.board, Log: h.log,
+		Jobs: agentapi.Jobs{
+			Images: copies{h.images, h.signer}, CAPEM: h.authority.PEM(),
+			ImagePort: port(h.c.BootPort), ReportPort: port(h.c.ReportPort),
+		},
+	})
+	api.Register(srv)
+	return part{"agents' wake-ups", api.Run}
+}
