@@ -267,7 +267,7 @@ func TestUEFIBootNext(t *testing.T) {
 	_ = vm.Kill()
 
 	dump(t, cfg)
-	full := espDisk(t, "echo DISK BOOT\nsleep 1\nreboot\n")
+	full := espDisk(t, "echo DISK BOOT\nreboot\n")
 	cfg.Disks[0].NBD = full.Socket()
 	vm = start(t, cfg, Boot{Device: HDD})
 	expect(t, vm, "DISK BOOT")

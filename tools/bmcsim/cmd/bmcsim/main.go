@@ -39,6 +39,7 @@ func run() error {
 	flag.StringVar(&cfg.User, "user", "admin", "user, at most 16 bytes")
 	flag.StringVar(&cfg.Password, "password", "", "password, at most 20 bytes (required)")
 	flag.StringVar(&cfg.Tree, "tree", "", "a vendor's Redfish tree, tar.gz; empty: the built-in one")
+	flag.StringVar(&cfg.VMSocket, "vm-socket", "", "Unix socket for QEMU's ipmi-bmc-extern; empty: none")
 	flag.StringVar(&record, "record", "", "file for the ground truth as JSON")
 	flag.BoolVar(&bios, "bios", false, "the machine boots with BIOS, not UEFI")
 	flag.Parse()
