@@ -126,8 +126,11 @@ func (h *house) web(handler http.Handler, name string) *http.Server {
 	return srv
 }
 
-// bootFiles says whether agents can boot at all.
+// bootFiles says whether agents can boot, where machines boot from here.
 func (h *house) bootFiles(context.Context) error {
+	if len(h.segs) == 0 {
+		return nil // nobody boots from here
+	}
 	for _, name := range []string{boot.FileKernel, boot.FileInitramfs} {
 		if _, err := os.Stat(h.c.BootDir + "/" + name); err != nil {
 			return fmt.Errorf("%s is missing in the boot directory: make boot", name)

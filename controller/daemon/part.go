@@ -63,9 +63,10 @@ const stopLimit = 8 * time.Second
 func serveHTTP(name string, srv *http.Server, listeners []net.Listener) part {
 	return part{name, func(ctx context.Context) error {
 		served := make(chan error, len(listeners))
+		secure := srv.TLSConfig != nil // Serve sets it as well
 		for _, l := range listeners {
 			go func() {
-				if srv.TLSConfig != nil {
+				if secure {
 					served <- srv.ServeTLS(l, "", "")
 					return
 				}
