@@ -39,7 +39,9 @@ func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 }
 
 // Pass hands a listening socket to a command that was not started yet; the
-// child gets it by Inherited(name). The caller still closes its own ln.
+// child gets it by Inherited(name). The caller still closes its own ln, and
+// the descriptors in c.ExtraFiles once the command has started; while one of
+// them is open the port answers, into a queue that nobody serves.
 func Pass(c *exec.Cmd, name string, ln *net.TCPListener) error {
 	f, err := ln.File()
 	if err != nil {

@@ -59,7 +59,10 @@ func child() error {
 	}
 	_, err = io.Copy(c, c)
 	fmt.Println("uid", os.Getuid())
-	return errors.Join(err, c.Close())
+	err = errors.Join(err, c.Close())
+	// Closing the LAN cuts forwards off, so stay until the parent has read.
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return err
 }
 
 // taps tries the taps, or the error where the device node is for root only
@@ -108,6 +111,10 @@ func testChild(t *testing.T) string {
 	}
 	var out strings.Builder
 	c.Stdout, c.Stderr = &out, &out
+	stay, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := Explain(c.Start()); err != nil {
 		t.Fatal(err)
 	}
@@ -119,11 +126,10 @@ func testChild(t *testing.T) string {
 		t.Fatal(err)
 	}
 	_ = conn.(*net.TCPConn).CloseWrite()
-	// The child's own end unblocks the read when it fails early.
-	ended := make(chan error, 1)
-	go func() { ended <- c.Wait(); conn.Close() }()
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second)) // for a child that failed early
 	got, _ := io.ReadAll(conn)
-	if err := <-ended; err != nil {
+	stay.Close()
+	if err := c.Wait(); err != nil {
 		t.Fatalf("child: %v\n%s", err, out.String())
 	}
 	if string(got) != "through" {
