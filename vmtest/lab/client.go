@@ -129,7 +129,11 @@ func Launch(ctx context.Context, dir string, port int, command string, args ...s
 	if err := lan.Pass(cmd, apiListener, listener.(*net.TCPListener)); err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
+	err = cmd.Start()
+	for _, f := range cmd.ExtraFiles {
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
 		return lan.Explain(err)
 	}
 	return awaitUp(ctx, dir, cmd, logFile.Name())
