@@ -148,3 +148,8 @@ func globEscape(path string) string {
 // IsAbsent says whether an error only means that the file is not there, which is
 // how sysfs tells that hardware lacks something.
 func IsAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// Real says whether this is the machine the process runs on, and not a saved
+// tree: only then do its names fit what the kernel answers by other ways than
+// files.
+func (h Host) Real() bool { return h.root == "" }
