@@ -25,11 +25,11 @@ build: ## compile ingotd, ingot, ingot-agent, the first process and bmcsim into 
 	$(STATIC) -o bin/init ./initramfs/init
 
 boot: build ## make kernel, initramfs and loaders in build/boot
-	$(GO) run ./initramfs/mk -agent bin/ingot-agent -init bin/init -cache build/cache -o build/boot
+	$(GO) run ./initramfs/mk -agent bin/ingot-agent -init bin/init -o build/boot
 
 images: ## make the operating system images of the lab in build/images
-	$(GO) run ./vmtest/image/mkimage -kind tiny -cache build/cache -o build/images/tiny.raw
-	$(GO) run ./vmtest/image/mkimage -kind debian -cache build/cache -o build/images/debian.raw
+	$(GO) run ./vmtest/image/mkimage -kind tiny -o build/images/tiny.raw
+	$(GO) run ./vmtest/image/mkimage -kind debian -o build/images/debian.raw
 
 demo: deps boot images ## three virtual machines from power-on to proof of life; ONCE=1 ends by itself
 	bin/ingot lab demo $(if $(ONCE),--once)
@@ -41,7 +41,7 @@ check: ## vet, unit, store and protocol tests; no QEMU
 	$(GO) test ./...
 
 vmtest: boot ## the whole path in QEMU
-	$(GO) run ./vmtest/image/mkimage -kind tiny -cache build/cache -o build/images/tiny.raw
+	$(GO) run ./vmtest/image/mkimage -kind tiny -o build/images/tiny.raw
 	$(GO) test -tags vm -count=1 -timeout 40m -v ./vmtest/scenario
 
 test: deps check vmtest ## everything

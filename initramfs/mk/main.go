@@ -44,7 +44,12 @@ func main() {
 	flag.DurationVar(&o.Kernel.MaxAge, "max-age", 24*time.Hour, "how old the cached kernel's version check may be")
 	sources := flag.String("sources", "", "file with apt sources (deb822) instead of Debian's archive")
 	flag.Parse()
-	o.CacheDir = filepath.Join(*cache, "boot")
+	dir, err := filepath.Abs(*cache) // dpkg-deb runs elsewhere
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mk:", err)
+		os.Exit(1)
+	}
+	o.CacheDir = filepath.Join(dir, "boot")
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
