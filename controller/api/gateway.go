@@ -10,7 +10,9 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/ingot-metal/ingot/proto/operator"
@@ -38,6 +40,7 @@ func (s *Server) gateway() error {
 		UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false},
 	}
 	mux := runtime.NewServeMux(
+		runtime.WithRoutingErrorHandler(routingError),
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, plain),
 		runtime.WithMarshalerOption(eventsType, &events{JSONPb: plain}))
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
@@ -50,6 +53,17 @@ func (s *Server) gateway() error {
 	}
 	s.rest = s.routes(mux)
 	return nil
+}
+
+// routingError answers for paths that are no method's. Left alone the gateway
+// answers 501 where only the request is wrong.
+func routingError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
+	if code != http.StatusMethodNotAllowed {
+		runtime.DefaultRoutingErrorHandler(ctx, mux, m, w, r, code)
+		return
+	}
+	err := status.Errorf(codes.NotFound, "there is no %s %.200s; /openapi.json lists all", r.Method, r.URL.Path)
+	runtime.HTTPError(ctx, mux, m, w, r, &runtime.HTTPStatusError{HTTPStatus: http.StatusNotFound, Err: err})
 }
 
 // routes are the paths beside gRPC.
