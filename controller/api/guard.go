@@ -50,6 +50,12 @@ func (s *Server) shown(method string, err error) error {
 		return nil
 	}
 	var known *fault.Error
+	if errors.As(err, &known) && known.Kind == fault.Unavailable && known.Err != nil {
+		// Its cause names hosts and users of the database, and nobody has shown a
+		// token yet.
+		s.log.Warn("call could not be served now", "method", method, "err", err)
+		return status.Error(codes.Unavailable, known.Text+": a part of the controller does not answer now, try again; /healthz says which")
+	}
 	if errors.As(err, &known) && known.Kind != fault.Unknown {
 		return status.Error(known.GRPCStatus().Code(), err.Error())
 	}
