@@ -88,21 +88,28 @@ func (s *Store) EventList(ctx context.Context, id machine.ID, after uint64, size
 }
 
 // EventAfter reads on from a resume token: "0" begins with the oldest event, ""
-// with what happens from now on. An empty id means all machines. The token that
-// comes back is where to go on, also when nothing came. No event is ever missed
-// or comes twice, and those of one machine come in their order; events of a
-// transaction show once no older transaction is under way.
+// with what happens from now on (across machines it may begin with a few that
+// have just happened). An empty id means all machines. The token that
+// comes back is where to go on, also when nothing came; one that a watch of a
+// single machine gave serves only that watch. No event is ever missed or comes
+// twice, and those of one machine come in their order.
+//
+// Across machines, events show once no older transaction of the whole PostgreSQL
+// server is under way, other databases' included.
 func (s *Store) EventAfter(ctx context.Context, token string, id machine.ID, limit int) ([]Event, string, error) {
-	if token == "" {
-		var xmin uint64
-		if err := s.pool.QueryRow(ctx, s.sql.Get("EventNow")).Scan(&xmin); err != nil {
-			return nil, "", wrap(err, "begin a watch of events")
-		}
-		return nil, position{xid: xmin}.token(), nil
-	}
 	at, err := parseToken(token)
 	if err != nil {
 		return nil, "", err
+	}
+	alone := at.xid == 0 && at.machine != ""
+	switch {
+	case alone && at.machine != string(id):
+		return nil, "", fault.New(fault.Invalid, "the resume token is of a watch of machine %s", at.machine)
+	case token == "":
+		token, err = s.eventNow(ctx, id)
+		return nil, token, err
+	case id != "" && at.xid == 0:
+		return s.eventAfterOf(ctx, id, at.sequence, limit)
 	}
 	list, err := collect(ctx, s.pool, s.sql.Get("EventAfter"), scanEvent, at.xid, at.machine, at.sequence, id, pageSize(limit))
 	if err != nil {
@@ -112,6 +119,32 @@ func (s *Store) EventAfter(ctx context.Context, token string, id machine.ID, lim
 		token = list[len(list)-1].Token
 	}
 	return list, token, nil
+}
+
+// eventAfterOf reads on in one machine's history. Its row lock orders the
+// writers, so what can be seen has no gap and there is nothing to wait for.
+func (s *Store) eventAfterOf(ctx context.Context, id machine.ID, after uint64, limit int) ([]Event, string, error) {
+	list, err := s.EventList(ctx, id, after, limit)
+	for i := range list {
+		after = list[i].Sequence
+		list[i].Token = position{machine: string(id), sequence: after}.token()
+	}
+	return list, position{machine: string(id), sequence: after}.token(), err
+}
+
+// eventNow is the token of the present.
+func (s *Store) eventNow(ctx context.Context, id machine.ID) (string, error) {
+	var at position
+	if id == "" {
+		err := s.pool.QueryRow(ctx, s.sql.Get("EventNow")).Scan(&at.xid)
+		return at.token(), wrap(err, "begin a watch of events")
+	}
+	at.machine = string(id)
+	err := s.pool.QueryRow(ctx, s.sql.Get("EventNowOf"), id).Scan(&at.sequence)
+	if err == pgx.ErrNoRows {
+		return "", noMachine(string(id))
+	}
+	return at.token(), wrap(err, "begin a watch of machine %s", id)
 }
 
 func scanEvent(r pgx.CollectableRow) (Event, error) {
@@ -126,7 +159,8 @@ func scanEvent(r pgx.CollectableRow) (Event, error) {
 	return e, json.Unmarshal(detail, &e.Detail)
 }
 
-// position is a place in the history of all machines.
+// position is a place in the history of all machines; without an xid, in that of
+// one machine.
 type position struct {
 	xid      uint64
 	machine  string
@@ -139,7 +173,7 @@ func (p position) token() string {
 }
 
 func parseToken(token string) (position, error) {
-	if token == "0" {
+	if token == "0" || token == "" {
 		return position{}, nil
 	}
 	wrong := fault.New(fault.Invalid, "%q is no resume token of an event", cut(token, 80))

@@ -22,6 +22,8 @@ type MachineFilter struct {
 	State     machine.State
 	Approved  *bool
 	ProjectID int64
+	Hostname  string // * stands for any letters
+	MAC       net.HardwareAddr
 	// PageSize is at most 500; 0 means 100. PageToken is what the last page
 	// returned, empty for the first one.
 	PageSize  int
@@ -91,7 +93,8 @@ func (s *Store) machineFind(ctx context.Context, word string) (machine.ID, error
 // MachineList lists machines by id. The token is empty after the last page.
 func (s *Store) MachineList(ctx context.Context, f MachineFilter) (list []machine.Machine, next string, err error) {
 	size := pageSize(f.PageSize)
-	rows, err := s.pool.Query(ctx, s.sql.Get("MachineList"), f.PageToken, f.State, f.Approved, f.ProjectID, size+1)
+	rows, err := s.pool.Query(ctx, s.sql.Get("MachineList"), cut(f.PageToken, 6), f.State, f.Approved, f.ProjectID,
+		pattern(f.Hostname), []byte(f.MAC), size+1)
 	if err != nil {
 		return nil, "", wrap(err, "list machines")
 	}
@@ -110,6 +113,11 @@ func (s *Store) MachineList(ctx context.Context, f MachineFilter) (list []machin
 		list = append(list, l.Machine)
 	}
 	return list, next, nil
+}
+
+// pattern turns the * of a person into SQL's %.
+func pattern(word string) string {
+	return strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`, "*", "%").Replace(cut(strings.ToLower(word), 200))
 }
 
 func pageSize(asked int) int {

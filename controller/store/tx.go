@@ -14,7 +14,7 @@ import (
 )
 
 // txTries bounds how often a transaction is repeated that the database ended to
-// break a deadlock.
+// break a deadlock, or that never reached it.
 const txTries = 4
 
 // tx runs f in one transaction and commits. f may run again, so it must set all
@@ -32,7 +32,9 @@ func (s *Store) tx(ctx context.Context, what string, f func(pgx.Tx) error) error
 
 func repeatable(err error) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code == "40001")
+	deadlock := errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code == "40001")
+	// A connection that died in the pool says so before anything was sent.
+	return deadlock || pgconn.SafeToRetry(err)
 }
 
 // wrap says what was being done and gives database errors their kind.

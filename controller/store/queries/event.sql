@@ -26,6 +26,9 @@ LIMIT $5;
 -- name: EventNow
 SELECT pg_snapshot_xmin(pg_current_snapshot());
 
+-- name: EventNowOf
+SELECT event_sequence FROM machine WHERE id = $1;
+
 -- name: AuditInsert
 INSERT INTO audit (actor, action, subject, detail) VALUES ($1, $2, $3, $4) RETURNING id;
 

@@ -50,8 +50,10 @@ WHERE id > $1
     AND ($2 = '' OR state = $2)
     AND ($3::boolean IS NULL OR approved = $3)
     AND ($4::bigint = 0 OR project_id = $4)
+    AND ($5 = '' OR hostname LIKE $5)
+    AND (coalesce(octet_length($6::bytea), 0) = 0 OR EXISTS (SELECT 1 FROM nic n WHERE n.machine_id = machine.id AND n.hardware_addr = $6))
 ORDER BY id
-LIMIT $5;
+LIMIT $7;
 
 -- name: MachineLock
 SELECT id, approved, state, outcome, reason, detail, deadline_at, wish_generation, boot_generation, lease_token, lease_holder,

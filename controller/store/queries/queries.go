@@ -1,6 +1,6 @@
 // Package queries holds the SQL of the store: one file a subject, each statement
-// under a line "-- name: Name". A name is used by exactly one place in the
-// store; a test checks that, and that the database can prepare each one.
+// under a line "-- name: Name". A test checks that each is used and that the
+// database can prepare it.
 package queries
 
 import (

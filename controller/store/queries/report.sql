@@ -95,6 +95,3 @@ FROM machine m WHERE m.id = $1;
 
 -- name: FirstBootInsert
 INSERT INTO first_boot_report (operation_id, machine_id, report, report_sha256) VALUES ($1, $2, $3, $4);
-
--- name: FirstBootGet
-SELECT report FROM first_boot_report WHERE operation_id = $1;
