@@ -50,7 +50,12 @@ type Package struct {
 	Dir string `json:"-"`
 	// Resolved is when the archive was last asked for the newest one.
 	Resolved time.Time
+	// Wanted is the Source that it was resolved from: a cache made from another
+	// one is not used.
+	Wanted string
 }
+
+func (s Source) wanted() string { return s.Package + "\n" + s.Sources }
 
 const stateFile = "resolved.json"
 
@@ -64,6 +69,9 @@ func Fetch(ctx context.Context, cacheDir string, src Source, now time.Time, warn
 	if err != nil {
 		return Package{}, err
 	}
+	if cached.Wanted != src.wanted() {
+		cached = Package{}
+	}
 	if cached.Dir != "" && src.MaxAge > 0 && now.Sub(cached.Resolved) < src.MaxAge {
 		return cached, nil
 	}
@@ -76,7 +84,7 @@ func Fetch(ctx context.Context, cacheDir string, src Source, now time.Time, warn
 		}
 		return Package{}, err
 	}
-	p := Package{Name: name, Version: version, Dir: treeDir(cacheDir, name, version), Resolved: now.UTC()}
+	p := Package{Name: name, Version: version, Dir: treeDir(cacheDir, name, version), Resolved: now.UTC(), Wanted: src.wanted()}
 	if _, err := os.Stat(p.Dir); err != nil {
 		if err := a.unpack(ctx, name, version, p.Dir); err != nil {
 			return Package{}, err

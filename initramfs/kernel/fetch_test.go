@@ -136,6 +136,9 @@ func TestFetch(t *testing.T) {
 	if _, err := fetch(Source{Sources: sources, MaxAge: time.Hour}, now.Add(2*time.Hour)); err != nil || len(warnings) != 1 {
 		t.Errorf("archive gone: got %v, %d warnings, want the cached kernel and 1 warning", err, len(warnings))
 	}
+	if p, err := fetch(Source{Sources: sources, Package: "linux-image-other", MaxAge: time.Hour}, now); err == nil {
+		t.Errorf("another package: got %s from the cache, want an error", p.Name)
+	}
 
 	other, _ := archive(t, "6.1.9-2", newKey(t))
 	cache = filepath.Join(t.TempDir(), "cache")
