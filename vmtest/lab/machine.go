@@ -41,14 +41,16 @@ type DiskSpec struct {
 	SectorSize int // zero means 512
 }
 
+// Credentials of every BMC of a lab.
 const (
-	bmcUser     = "ingot"
-	bmcPassword = "lab-secret"
+	BMCUser     = "ingot"
+	BMCPassword = "lab-secret"
 )
 
 // Machine is one machine with its BMC, disks and console.
 type Machine struct {
 	Spec    Spec
+	Dir     string // console log, variables, disks, ground truth
 	MACs    []net.HardwareAddr
 	BMC     *bmcsim.BMC
 	BMCURL  string
@@ -68,6 +70,7 @@ func newMachine(net *lan.LAN, cfg Config, index int, spec Spec) (_ *Machine, err
 		}
 	}()
 	dir := filepath.Join(cfg.Dir, spec.Name)
+	m.Dir = dir
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -142,7 +145,7 @@ func (m *Machine) addBMC(network *lan.LAN, index int, dir string, hw qemu.Config
 		return err
 	}
 	m.BMC, err = bmcsim.New(bmcsim.Config{
-		Machine: m.board, User: bmcUser, Password: bmcPassword, VMSocket: hw.IPMI, Tree: m.Spec.Tree, Log: cfg.Log,
+		Machine: m.board, User: BMCUser, Password: BMCPassword, VMSocket: hw.IPMI, Tree: m.Spec.Tree, Log: cfg.Log,
 		IPMIAddr: ip.String() + ":623", RedfishAddr: ip.String() + ":443",
 		Identity: bmcsim.Identity{Serial: hw.Serial, UUID: hw.UUID, MACs: m.MACs, MemoryMiB: max(hw.MemoryMiB, 1024), CPUs: hw.CPUs},
 	})

@@ -132,7 +132,7 @@ func followConsole(w http.ResponseWriter, r *http.Request, m *Machine) {
 }
 
 func (l *Lab) status(api string) Status {
-	s := Status{Dir: l.cfg.Dir, Context: ContextFile(l.cfg.Dir), API: api, BMCUser: bmcUser, BMCPass: bmcPassword}
+	s := Status{Dir: l.cfg.Dir, Context: ContextFile(l.cfg.Dir), API: api, BMCUser: BMCUser, BMCPass: BMCPassword}
 	for _, m := range l.machines {
 		truth := m.Truth()
 		s.Machines = append(s.Machines, MachineStatus{
