@@ -39,6 +39,8 @@ type Phase struct {
 	Name  string
 	Limit time.Duration // for the whole phase; 0 means DefaultLimit
 	Tasks []Task
+	// Independent tasks go on when another one fails; the phase fails after all.
+	Independent bool
 }
 
 // DefaultLimit is how long a phase may take that names no limit.

@@ -90,7 +90,7 @@ func (r *Runner) phase(ctx context.Context, log *slog.Logger, orderID int64, att
 		for i, task := range p.Tasks {
 			wait.Go(func() {
 				run := &Run{OrderID: orderID, Attempt: attempt, Phase: p.Name, Log: log.With("phase", p.Name), to: r.To}
-				if errs[i] = r.task(group, log, run, task); errs[i] != nil {
+				if errs[i] = r.task(group, log, run, task); errs[i] != nil && !p.Independent {
 					stop(fmt.Errorf("stopped because %s did not succeed", task.Name))
 				}
 			})

@@ -142,6 +142,19 @@ func TestOneTaskEndsTheOthers(t *testing.T) {
 	}
 }
 
+func TestIndependentTasksGoOn(t *testing.T) {
+	t.Parallel()
+	failed := make(chan struct{})
+	done := false
+	result, _, _ := execute(t.Context(), job.Plan{Phases: []job.Phase{{Name: "erase", Independent: true, Tasks: []job.Task{
+		{Name: "fails", Run: func(context.Context, *job.Run) error { close(failed); return errors.New("bad disk") }},
+		{Name: "goes on", Run: func(ctx context.Context, _ *job.Run) error { <-failed; done = ctx.Err() == nil; return nil }},
+	}}}})
+	if got, want := result.Detail, "erase: bad disk"; got != want || !done {
+		t.Errorf("got %q and done %v, want %q and the other task done", got, done, want)
+	}
+}
+
 func TestLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
