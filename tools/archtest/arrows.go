@@ -24,7 +24,7 @@ var arrows = map[string][]string{
 	"initramfs/build":   {"initramfs/kernel", "initramfs/cmdline"},
 	"initramfs":         {"initramfs/..."},
 
-	"agent":           {"agent/...", "initramfs/cmdline", "proto/hardware"},
+	"agent":           {"agent/...", "initramfs/cmdline", "proto/agent", "proto/hardware"},
 	"agent/host":      {},
 	"agent/session":   {"proto/agent", "proto/hardware", "proto/fault", "agent/job"},
 	"agent/job":       {"proto/agent", "proto/hardware"},
