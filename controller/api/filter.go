@@ -3,15 +3,18 @@ package api
 import (
 	"net"
 	"path"
+	"regexp"
 	"strings"
 
 	"github.com/ingot-metal/ingot/controller/machine"
+	"github.com/ingot-metal/ingot/controller/store"
 	"github.com/ingot-metal/ingot/proto/fault"
 )
 
-// filter is a parsed filter: words joined by AND.
+// filter is a parsed filter, words joined by AND: what the database narrows by,
+// and what is looked at here.
 type filter struct {
-	state machine.State
+	store store.MachineFilter
 	rest  []func(machine.Machine) bool
 }
 
@@ -20,6 +23,8 @@ const (
 	maxFilter      = 1000 // bytes
 	maxFilterWords = 16
 )
+
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9*-]{1,63}$`)
 
 // parseFilter reads "state=ready AND hostname=web*"; the AND may be left out.
 func parseFilter(text string) (filter, error) {
@@ -57,13 +62,17 @@ func (f *filter) add(key, value string) error {
 	}
 	switch key {
 	case "state":
-		f.state = machine.State(strings.ToLower(value))
-		if _, ok := machine.RuleOf(f.state); !ok {
+		f.store.State = machine.State(strings.ToLower(value))
+		if _, ok := machine.RuleOf(f.store.State); !ok {
 			return fault.New(fault.Invalid, "filter state=%s: there is no such state; ready, deployed and the like", value)
 		}
 		return nil
 	case "hostname":
-		return text(func(m machine.Machine) string { return m.Hostname })
+		if value == "" || !hostPattern.MatchString(value) {
+			return fault.New(fault.Invalid, "filter hostname=%s: want letters, digits and hyphens, and * for any of them", value)
+		}
+		f.store.Hostname = strings.ToLower(value)
+		return nil
 	case "outcome":
 		return text(func(m machine.Machine) string { return string(m.Outcome) })
 	case "reason":
@@ -76,28 +85,18 @@ func (f *filter) add(key, value string) error {
 		if value != "true" && value != "false" {
 			return fault.New(fault.Invalid, "filter approved=%s: want true or false", value)
 		}
-		f.rest = append(f.rest, func(m machine.Machine) bool { return m.Approved == (value == "true") })
+		is := value == "true"
+		f.store.Approved = &is
 		return nil
 	case "mac":
-		return f.addMAC(value)
+		mac, err := net.ParseMAC(value)
+		if err != nil {
+			return fault.New(fault.Invalid, "filter mac=%s: want an address such as 52:54:00:12:34:56", value)
+		}
+		f.store.MAC = mac
+		return nil
 	}
 	return fault.New(fault.Invalid, "filter key %q is not known: use state, hostname, mac, outcome, reason, approved, architecture or power", key)
-}
-
-func (f *filter) addMAC(value string) error {
-	want, err := net.ParseMAC(value)
-	if err != nil {
-		return fault.New(fault.Invalid, "filter mac=%s: want an address such as 52:54:00:12:34:56", value)
-	}
-	f.rest = append(f.rest, func(m machine.Machine) bool {
-		for _, n := range m.NICs {
-			if n.MAC.String() == want.String() {
-				return true
-			}
-		}
-		return false
-	})
-	return nil
 }
 
 func (f filter) match(m machine.Machine) bool {

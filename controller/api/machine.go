@@ -53,7 +53,8 @@ func (s *Server) MachineList(ctx context.Context, r *operator.MachineListRequest
 	}
 	answer := &operator.MachineListResponse{}
 	for range filterPages {
-		page, next, err := s.c.Store.MachineList(ctx, store.MachineFilter{State: want.state, PageSize: size, PageToken: key})
+		want.store.PageSize, want.store.PageToken = size, key
+		page, next, err := s.c.Store.MachineList(ctx, want.store)
 		if err != nil {
 			return nil, err
 		}

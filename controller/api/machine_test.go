@@ -84,12 +84,17 @@ func TestPaging(t *testing.T) {
 	if len(seen) != 7 || token != "" {
 		t.Errorf("%d machines on all pages, want 7; token %q", len(seen), token)
 	}
-	one, err := s.machines.MachineList(t.Context(), &operator.MachineListRequest{PageSize: 3, Filter: "mac=52:54:00:00:00:05"})
-	if err != nil || len(one.GetMachines()) != 1 {
-		t.Errorf("by MAC: %v, %v", one, err)
+	for filter, want := range map[string]int{
+		"mac=52:54:00:00:00:05": 1, "hostname=m5": 1, "hostname=M*": 7, "hostname=x*": 0, "approved=false": 0, "approved=true outcome=none": 7,
+		"state=ready": 0, "power=unknown AND architecture=amd*": 7, "power=on": 0,
+	} {
+		got, err := s.machines.MachineList(t.Context(), &operator.MachineListRequest{Filter: filter})
+		if err != nil || len(got.GetMachines()) != want {
+			t.Errorf("%s: %d machines, want %d (%v)", filter, len(got.GetMachines()), want, err)
+		}
 	}
 	for _, r := range []*operator.MachineListRequest{
-		{PageToken: "bm90IG91cnM"}, {PageToken: strings.Repeat("A", 5000)}, {PageSize: -1}, {Filter: "colour=red"}, {Filter: "state=asleep"}, {Filter: strings.Repeat("a=b ", 300)},
+		{PageToken: "bm90IG91cnM"}, {PageToken: strings.Repeat("A", 5000)}, {PageSize: -1}, {Filter: "colour=red"}, {Filter: "state=asleep"}, {Filter: "hostname=a_b"}, {Filter: "hostname="}, {Filter: strings.Repeat("a=b ", 300)},
 	} {
 		_, err := s.machines.MachineList(t.Context(), r)
 		wantRefusal(t, fmt.Sprint(r), err, codes.InvalidArgument)
