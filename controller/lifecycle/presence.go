@@ -94,6 +94,7 @@ func (t *turn) bootRound(round int) roundState {
 	if on == nil {
 		return roundDecided
 	}
+	t.d.Power = on.Result.Power
 	return t.awaitAgent(name, on.FinishedAt)
 }
 

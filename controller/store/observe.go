@@ -22,6 +22,10 @@ const (
 	observersMost = 8192
 )
 
+// towardsAgent are the sights that mean a boot under way. DHCP is none of them:
+// an installed system asks for an address too.
+var towardsAgent = map[boot.What]bool{boot.SeenLoader: true, boot.SeenScript: true, boot.SeenKernel: true, boot.SeenInitramfs: true}
+
 // observations is the queue between the boot services, which must not wait, and
 // the database.
 type observations struct {
@@ -108,8 +112,10 @@ func (s *Store) observe(ctx context.Context, o boot.Observation) error {
 		text += ": " + cut(o.Detail, 1000)
 	}
 	err = s.tx(ctx, "record a boot of machine "+string(id), func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, s.sql.Get("BootSeen"), id, cut(text, 200)); err != nil {
-			return err
+		if towardsAgent[o.What] {
+			if _, err := tx.Exec(ctx, s.sql.Get("BootSeen"), id, cut(text, 200)); err != nil {
+				return err
+			}
 		}
 		return s.eventAdd(ctx, tx, id, machine.Event{Kind: machine.EventBoot, Text: text, Detail: detail})
 	})
