@@ -11,6 +11,7 @@ import (
 	"github.com/ingot-metal/ingot/controller/boot"
 	"github.com/ingot-metal/ingot/controller/machine"
 	"github.com/ingot-metal/ingot/controller/store"
+	"github.com/ingot-metal/ingot/controller/store/queries"
 	"github.com/ingot-metal/ingot/controller/store/storetest"
 	"github.com/ingot-metal/ingot/proto/fault"
 )
@@ -94,9 +95,12 @@ func TestEventOrderOfOlderTransaction(t *testing.T) {
 	if list, _, err := s.EventAfter(t.Context(), "0", m.ID, 100); err != nil || len(list) != 2 {
 		t.Errorf("got %d events of the machine alone, want 2 at once (%v)", len(list), err)
 	}
-	_, err = tx.Exec(t.Context(), `WITH n AS (UPDATE machine SET event_sequence = event_sequence + 1, event_xid = greatest(event_xid, pg_current_xact_id())
-		RETURNING id, event_sequence, event_xid) INSERT INTO event (machine_id, sequence, kind, text, xid) SELECT id, event_sequence, 'x', 'third', event_xid FROM n`)
-	if err != nil {
+	// What the store does for an event, inside the older transaction.
+	var last, given uint64
+	if err := tx.QueryRow(t.Context(), queries.Load().Get("EventSequence"), m.ID, 1).Scan(&last, &given); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = tx.Exec(t.Context(), queries.Load().Get("EventInsert"), m.ID, last+1, "x", "third", []byte("{}"), given); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Commit(t.Context()); err != nil {
@@ -189,6 +193,66 @@ func TestEventTextIsBounded(t *testing.T) {
 	list, err := s.EventList(t.Context(), m.ID, 1, 10)
 	if err != nil || len(list) != 1 || len(list[0].Text) > 4<<10 {
 		t.Errorf("got %d events, %v", len(list), err)
+	}
+}
+
+// Connections are killed while writers write: what was acknowledged is there,
+// once, and the sequence has no gap.
+func TestKilledConnections(t *testing.T) {
+	t.Parallel()
+	s := storetest.New(t)
+	m := added(t, s, mac(1))
+	stop := make(chan struct{})
+	var killer, writers sync.WaitGroup
+	killer.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				storetest.Exec(t, s, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+			}
+		}
+	})
+	var mu sync.Mutex
+	acknowledged := map[string]bool{}
+	for w := range 4 {
+		writers.Go(func() {
+			for i := range 25 {
+				text := fmt.Sprintf("%d-%d", w, i)
+				err := s.EventAppend(t.Context(), m.ID, machine.Event{Kind: "x", Text: text})
+				if err != nil {
+					wantKind(t, err, fault.Unavailable)
+					continue
+				}
+				mu.Lock()
+				acknowledged[text] = true
+				mu.Unlock()
+			}
+		})
+	}
+	writers.Wait()
+	close(stop)
+	killer.Wait()
+	var list []store.Event
+	for range 20 { // the pool's dead connections show one by one
+		var err error
+		if list, err = s.EventList(t.Context(), m.ID, 0, 500); err == nil {
+			break
+		}
+		wantKind(t, err, fault.Unavailable)
+	}
+	stored := map[string]int{}
+	for i, e := range list {
+		if e.Sequence != uint64(i)+1 {
+			t.Fatalf("got event %d at place %d", e.Sequence, i+1)
+		}
+		stored[e.Text]++
+	}
+	for text := range acknowledged {
+		if stored[text] != 1 {
+			t.Errorf("event %s was acknowledged and is there %d times", text, stored[text])
+		}
 	}
 }
 

@@ -77,10 +77,11 @@ func (s *Store) OrderClaimForBMC(ctx context.Context, holder string, claimFor ti
 	return order, err
 }
 
-// OrderFinish saves what came of an order for a BMC (State, Result, Reason,
-// Detail) and wakes the machine. Finishing twice changes nothing. fault.Stale
-// means that the order was superseded, or claimed by somebody else since; the
-// result is not kept.
+// OrderFinish saves what came of an order (State, Result, Reason, Detail) and
+// wakes the machine. Finishing twice changes nothing. fault.Stale means that the
+// order was superseded, claimed by somebody else since (BMC), or is of an older
+// boot (agent); the result is not kept. What an agent reports about its orders
+// comes by ReportApply; here a controller ends those that it cannot deliver.
 func (s *Store) OrderFinish(ctx context.Context, o machine.Order) error {
 	var refused error
 	err := s.tx(ctx, fmt.Sprintf("finish order %d", o.ID), func(tx pgx.Tx) error {
@@ -90,11 +91,12 @@ func (s *Store) OrderFinish(ctx context.Context, o machine.Order) error {
 			return err
 		}
 		switch {
-		case l.target != machine.TargetBMC:
-			return fault.New(fault.Invalid, "order %d is not for a BMC", o.ID)
-		case l.delivered == nil || !l.delivered.Equal(o.DeliveredAt):
+		case l.target == machine.TargetBMC && (l.delivered == nil || !l.delivered.Equal(o.DeliveredAt)):
 			return fault.New(fault.Stale, "order %d was claimed again since", o.ID)
+		case l.target == machine.TargetAgent && l.bootGeneration != o.BootGeneration:
+			return fault.New(fault.Stale, "order %d is of boot %d", o.ID, l.bootGeneration)
 		case l.state == machine.OrderSuperseded:
+			// The call has ended all the same: the BMC is free for the next order.
 			refused = fault.New(fault.Stale, "order %d was superseded", o.ID)
 			_, err := tx.Exec(ctx, s.sql.Get("OrderClaimEnd"), o.ID)
 			return err

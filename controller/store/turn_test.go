@@ -306,6 +306,33 @@ func TestBMCOrdersOneAtATime(t *testing.T) {
 	}
 }
 
+// A controller ends an agent's order that it cannot make; one of an older boot it
+// cannot end.
+func TestOrderFinishForAgent(t *testing.T) {
+	t.Parallel()
+	s := held(t)
+	m := added(t, s, mac(1))
+	bootUp(t, s, mac(1), "")
+	commission(t, s, m.ID)
+	snap := claimOne(t, s)
+	save(t, s, snap, machine.Decision{Go: &machine.Go{To: machine.Commissioning}, Orders: []machine.Order{agentOrder(snap, "commission", 1)}})
+	list, err := s.OrderPendingForAgent(t.Context(), m.ID, 1)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("got %v, %v", list, err)
+	}
+	o := list[0]
+	o.State, o.Reason, o.Detail = machine.OrderFailed, "a word of the future", "no such image"
+	older := o
+	older.BootGeneration = 0
+	wantKind(t, s.OrderFinish(t.Context(), older), fault.Stale)
+	if err := s.OrderFinish(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := s.OrderGet(t.Context(), o.ID); got.State != machine.OrderFailed || got.Reason != machine.ReasonUnknown || got.Detail != "a word of the future: no such image" {
+		t.Errorf("got %s, %s, %q", got.State, got.Reason, got.Detail)
+	}
+}
+
 func TestOrdersNeedApproval(t *testing.T) {
 	t.Parallel()
 	s := held(t)

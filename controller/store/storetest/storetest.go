@@ -81,12 +81,23 @@ func Again(t testing.TB, dsn string) *store.Store {
 // Database makes a fresh database and says how to connect to it.
 func Database(t testing.TB) string {
 	t.Helper()
+	return database(t, template)
+}
+
+// Empty makes a database without our schema.
+func Empty(t testing.TB) string {
+	t.Helper()
+	return database(t, "template1")
+}
+
+func database(t testing.TB, from string) string {
+	t.Helper()
 	server := start(t)
 	shared.mu.Lock()
 	shared.count++
 	name := fmt.Sprintf("test_%d", shared.count)
 	shared.mu.Unlock()
-	admin(t, "CREATE DATABASE "+name+" TEMPLATE "+template)
+	admin(t, "CREATE DATABASE "+name+" TEMPLATE "+from)
 	t.Cleanup(func() { admin(t, "DROP DATABASE "+name+" WITH (FORCE)") })
 	return server.DSN(name)
 }
