@@ -124,6 +124,7 @@ func (st *stream) send(ctx context.Context, heard <-chan struct{}, received <-ch
 	defer silence.Stop()
 	expiry := time.NewTimer(time.Until(st.agent.notAfter))
 	defer expiry.Stop()
+	var wake <-chan struct{} // none before the welcome, which comes first
 	for {
 		select {
 		case <-ctx.Done():
@@ -140,7 +141,10 @@ func (st *stream) send(ctx context.Context, heard <-chan struct{}, received <-ch
 			if err := st.wire.Send(m); err != nil {
 				return err
 			}
-		case <-st.wake:
+			if m.GetWelcome() != nil {
+				wake = st.wake
+			}
+		case <-wake:
 			if err := st.deliver(ctx); err != nil {
 				return err
 			}
