@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,7 +20,7 @@ func (s *Store) collectionStore(ctx context.Context, tx pgx.Tx, m row, at time.T
 	if len(f.NICs) > nicsMost || len(f.Disks) > disksMost {
 		return fault.New(fault.Invalid, "a collection may name %d NICs and %d disks, not %d and %d", nicsMost, disksMost, len(f.NICs), len(f.Disks))
 	}
-	if _, err := tx.Exec(ctx, s.sql.Get("CollectionInsert"), m.id, m.bootGeneration, at, c.Payload); err != nil {
+	if _, err := tx.Exec(ctx, s.sql.Get("CollectionInsert"), m.id, m.bootGeneration, at, append([]byte{}, c.Payload...)); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(ctx, s.sql.Get("CollectionTrim"), m.id); err != nil {
@@ -30,7 +31,7 @@ func (s *Store) collectionStore(ctx context.Context, tx pgx.Tx, m row, at time.T
 		uuid = nil // firmware writes what it likes
 	}
 	_, err = tx.Exec(ctx, s.sql.Get("FactsSet"), m.id, cut(f.Architecture, 32), f.BootMode, uuid, cut(f.Serial, 200),
-		cut(f.Vendor, 200), cut(f.Product, 200), f.MemoryBytes, f.CPUThreads)
+		cut(f.Vendor, 200), cut(f.Product, 200), whole(f.MemoryBytes), f.CPUThreads)
 	if err != nil {
 		return err
 	}
@@ -57,11 +58,15 @@ func (s *Store) factsNICs(ctx context.Context, tx pgx.Tx, m row, nics []machine.
 			continue // without an address it is not a NIC that we can name
 		}
 		repeats := n.LocallyAdministered || local(n.MAC)
-		if err := s.nicTake(ctx, tx, m.id, n.MAC, repeats); err != nil {
+		mine, err := s.nicTake(ctx, tx, m.id, n.MAC, repeats)
+		if err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, s.sql.Get("FactsNICPut"), m.id, m.siteID, []byte(n.MAC), sixBytes(n.MAC), repeats,
-			cut(n.Name, 64), n.SpeedBitsPerSecond, n.LinkUp, cut(n.Driver, 64), n.BootNIC, cut(n.Neighbour, 500))
+		if !mine {
+			continue
+		}
+		_, err = tx.Exec(ctx, s.sql.Get("FactsNICPut"), m.id, m.siteID, []byte(n.MAC), sixBytes(n.MAC), repeats,
+			cut(n.Name, 64), whole(n.SpeedBitsPerSecond), n.LinkUp, cut(n.Driver, 64), n.BootNIC, cut(n.Neighbour, 500))
 		if err != nil {
 			return fmt.Errorf("NIC %s: %w", n.MAC, err)
 		}
@@ -90,7 +95,9 @@ func (s *Store) factsDisks(ctx context.Context, tx pgx.Tx, m row, disks []machin
 		return err
 	}
 	for _, d := range disks {
-		if d.Kind == "" {
+		switch d.Kind {
+		case machine.DiskNVMe, machine.DiskSSD, machine.DiskVirtual, machine.DiskHDD:
+		default:
 			d.Kind = machine.DiskUnknown
 		}
 		name, id := "FactsDiskInsert", any(m.id)
@@ -99,7 +106,7 @@ func (s *Store) factsDisks(ctx context.Context, tx pgx.Tx, m row, disks []machin
 			name, id = "FactsDiskUpdate", old.id
 		}
 		_, err := tx.Exec(ctx, s.sql.Get(name), id, cut(d.Name, 64), cut(d.Serial, 200), cut(d.WWN, 200), cut(d.ByPath, 500),
-			cut(d.Model, 200), d.SizeBytes, d.SectorBytes, d.Kind, cut(d.Health, 64), d.ReadOnly, d.Removable)
+			cut(d.Model, 200), whole(d.SizeBytes), min(d.SectorBytes, math.MaxInt32), d.Kind, cut(d.Health, 64), d.ReadOnly, d.Removable)
 		if err != nil {
 			return fmt.Errorf("disk %s: %w", d.Name, err)
 		}

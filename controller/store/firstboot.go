@@ -20,7 +20,7 @@ var _ metadata.Reports = (*Store)(nil)
 // what it wrote is what is on the disk; a report after the operation failed is
 // kept as a fact and changes no state.
 func (s *Store) ReportAccept(ctx context.Context, token string, r metadata.Report) error {
-	text, err := json.Marshal(r)
+	text, err := json.Marshal(storable(r))
 	if err != nil {
 		return fmt.Errorf("encode a first-boot report: %w", err)
 	}
@@ -52,6 +52,21 @@ func (s *Store) ReportAccept(ctx context.Context, token string, r metadata.Repor
 		s.changed()
 	}
 	return err
+}
+
+// storable bounds the report's words and takes out what jsonb refuses.
+func storable(r metadata.Report) metadata.Report {
+	for _, word := range []*string{&r.MachineID, &r.InstanceID, &r.Hostname, &r.BootID, &r.Kernel, &r.Root} {
+		*word = cut(*word, 1000)
+	}
+	for _, list := range []*[]string{&r.SSHHostKeys, &r.MACs} {
+		kept := make([]string, 0, min(len(*list), nicsMost))
+		for _, word := range (*list)[:min(len(*list), nicsMost)] {
+			kept = append(kept, cut(word, 1000))
+		}
+		*list = kept
+	}
+	return r
 }
 
 func (s *Store) firstBoot(ctx context.Context, tx pgx.Tx, id machine.ID, operation string, r metadata.Report, text, sum []byte) error {

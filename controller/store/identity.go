@@ -171,8 +171,11 @@ func (s *Store) nicsSeen(ctx context.Context, tx pgx.Tx, m row, who Identity) er
 		}
 		seen[string(n.MAC)] = true
 		repeats := n.LocallyAdministered || local(n.MAC)
-		if err := s.nicTake(ctx, tx, m.id, n.MAC, repeats); err != nil {
-			return err
+		if mine, err := s.nicTake(ctx, tx, m.id, n.MAC, repeats); err != nil || !mine {
+			if err != nil {
+				return err
+			}
+			continue
 		}
 		boot := string(n.MAC) == string(who.BootMAC)
 		if _, err := tx.Exec(ctx, s.sql.Get("NICSeen"), m.id, m.siteID, []byte(n.MAC), sixBytes(n.MAC), repeats, boot); err != nil {
@@ -182,10 +185,16 @@ func (s *Store) nicsSeen(ctx context.Context, tx pgx.Tx, m row, who Identity) er
 	return nil
 }
 
-func (s *Store) nicTake(ctx context.Context, tx pgx.Tx, id machine.ID, mac net.HardwareAddr, repeats bool) error {
+// nicTake makes a permanent address free for a machine; false when it stays with
+// another one.
+func (s *Store) nicTake(ctx context.Context, tx pgx.Tx, id machine.ID, mac net.HardwareAddr, repeats bool) (mine bool, err error) {
 	if repeats {
-		return nil
+		return true, nil
 	}
-	_, err := tx.Exec(ctx, s.sql.Get("NICTakeOver"), id, []byte(mac))
-	return err
+	if _, err := tx.Exec(ctx, s.sql.Get("NICTakeOver"), id, []byte(mac)); err != nil {
+		return false, err
+	}
+	var elsewhere bool
+	err = tx.QueryRow(ctx, s.sql.Get("NICPermanentElsewhere"), id, []byte(mac)).Scan(&elsewhere)
+	return !elsewhere, err
 }

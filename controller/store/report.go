@@ -15,6 +15,9 @@ import (
 // collectionMost is the limit on a collection in bytes (4 MiB).
 const collectionMost = 4 << 20
 
+// reportEvents is how many events one report may carry.
+const reportEvents = 1000
+
 // Report is one thing that an agent must not lose. Any of its parts may be set.
 type Report struct {
 	At time.Time // the agent's clock; zero: now
@@ -64,7 +67,10 @@ func (s *Store) ReportApply(ctx context.Context, id machine.ID, bootGeneration, 
 	if r.Collection != nil && len(r.Collection.Payload) > collectionMost {
 		return 0, fault.New(fault.Invalid, "a collection has %d bytes, at most %d (4 MiB) are taken", len(r.Collection.Payload), collectionMost)
 	}
-	if r.At.IsZero() {
+	if len(r.Events) > reportEvents {
+		return 0, fault.New(fault.Invalid, "a report may carry %d events, not %d", reportEvents, len(r.Events))
+	}
+	if when(r.At) == nil {
 		r.At = time.Now()
 	}
 	applied := false
@@ -121,7 +127,7 @@ func (s *Store) testStore(ctx context.Context, tx pgx.Tx, m row, r Report, t Tes
 		return fault.New(fault.Invalid, "a test's outcome is passed, failed or skipped, not %q", cut(t.Outcome, 40))
 	}
 	at := t.At
-	if at.IsZero() {
+	if when(at) == nil {
 		at = r.At
 	}
 	var order *int64

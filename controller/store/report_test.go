@@ -100,6 +100,25 @@ func TestCollectionKeepsIDs(t *testing.T) {
 	}
 }
 
+// A machine may say anything; what no column takes must neither stick in the
+// agent's queue for ever nor break a turn.
+func TestHostileFacts(t *testing.T) {
+	t.Parallel()
+	s := storetest.New(t)
+	c := bootUp(t, s, mac(1), "")
+	most := ^uint64(0)
+	apply(t, s, c.MachineID, 1, store.Report{At: time.Unix(1<<60, 0), Collection: &store.Collection{Facts: inventory.Facts{
+		UUID: "no uuid", Vendor: "a\x00b\xff", MemoryBytes: most, CPUThreads: ^uint32(0), NICs: []machine.NIC{{MAC: nil}, {MAC: mac(1), SpeedBitsPerSecond: most}},
+		Disks: []machine.Disk{{Kind: "?", SizeBytes: most, SectorBytes: ^uint32(0), Serial: "\x00"}}, Warnings: []machine.Warning{{Code: "\x00"}}}}})
+	if m := get(t, s, c.MachineID); len(m.Disks) != 1 || m.Disks[0].SizeBytes != most>>1 {
+		t.Errorf("got %+v", m.Disks)
+	}
+	_, err := s.ReportApply(t.Context(), c.MachineID, 1, 2, store.Report{Test: &store.TestResult{Outcome: "passed"}})
+	wantKind(t, err, fault.Invalid) // a test without a name
+	_, err = s.OperationGet(t.Context(), "op-\x00")
+	wantKind(t, err, fault.Invalid)
+}
+
 func TestReportEndsAnOrderOnce(t *testing.T) {
 	t.Parallel()
 	s := held(t)
@@ -208,7 +227,7 @@ func TestReportAccept(t *testing.T) {
 	if err != nil || target.Kind != "disk" || target.Disk.LoaderPath != "/EFI/BOOT/BOOTX64.EFI" {
 		t.Errorf("got target %+v, %v, want the disk", target, err)
 	}
-	r := metadata.Report{MachineID: string(m.ID), InstanceID: "i-1", Kernel: "6.1"}
+	r := metadata.Report{MachineID: string(m.ID), InstanceID: "i-1", Kernel: "6.1\x00", MACs: []string{"\xff"}}
 	for name, bad := range map[string]metadata.Report{
 		"other machine": {MachineID: "zzzzzz", InstanceID: "i-1"}, "other instance": {MachineID: string(m.ID), InstanceID: "i-0"},
 	} {

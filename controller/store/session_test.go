@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ingot-metal/ingot/controller/boot"
+	"github.com/ingot-metal/ingot/controller/inventory"
 	"github.com/ingot-metal/ingot/controller/machine"
 	"github.com/ingot-metal/ingot/controller/store"
 	"github.com/ingot-metal/ingot/controller/store/storetest"
@@ -196,6 +197,25 @@ func TestIdentity(t *testing.T) {
 		b := ask(s, identity(net.HardwareAddr{0x52, 0x54, 0, 0, 0, 11}, "ffffffff-ffff-ffff-ffff-ffffffffffff"))
 		if a.MachineID == b.MachineID {
 			t.Error("two machines were merged by an empty UUID")
+		}
+	})
+	t.Run("a machine that nobody approved takes no NIC of one that somebody did", func(t *testing.T) {
+		t.Parallel()
+		s := storetest.New(t)
+		m := added(t, s, mac(1))
+		bootUp(t, s, mac(1), "")
+		stranger := bootUp(t, s, mac(2), "")
+		facts := inventory.Facts{NICs: []machine.NIC{{MAC: mac(1)}, {MAC: mac(2)}}}
+		apply(t, s, stranger.MachineID, 1, store.Report{Collection: &store.Collection{Facts: facts}})
+		if got := get(t, s, m.ID); len(got.NICs) != 1 {
+			t.Errorf("the approved machine has %d NICs left", len(got.NICs))
+		}
+		if _, err := s.MachineApprove(t.Context(), stranger.MachineID, "", "alice"); err != nil {
+			t.Fatal(err)
+		}
+		apply(t, s, stranger.MachineID, 2, store.Report{Collection: &store.Collection{Facts: facts}})
+		if got := get(t, s, stranger.MachineID); len(got.NICs) != 2 {
+			t.Errorf("a NIC that moved: got %d, want 2", len(got.NICs))
 		}
 	})
 	t.Run("a nonce is of one NIC", func(t *testing.T) {

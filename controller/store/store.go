@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ingot-metal/ingot/controller/store/queries"
@@ -59,12 +60,26 @@ func Open(ctx context.Context, dsn string, ring seal.Keyring, log *slog.Logger) 
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
 	s := &Store{pool: pool, ring: ring, log: log, sql: queries.Load(), wake: newWake(), seen: newObservations()}
-	if err := s.Migrate(ctx); err != nil {
+	if err := errors.Join(s.Migrate(ctx), s.checkKey(ctx)); err != nil {
 		pool.Close()
 		return nil, err
 	}
 	s.start()
 	return s, nil
+}
+
+// checkKey refuses a key file that is not this database's, before anything that
+// it cannot open is met half-way.
+func (s *Store) checkKey(ctx context.Context) error {
+	var certificate, sealed []byte
+	err := s.pool.QueryRow(ctx, s.sql.Get("AuthorityGet")).Scan(&certificate, &sealed)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil // nothing was sealed yet
+	}
+	if err == nil {
+		_, err = s.open(sealed, authorityPlace)
+	}
+	return wrap(err, "check the key file against the database")
 }
 
 // start runs what works in the background until Close.
@@ -96,7 +111,7 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return now.UTC(), wrap(err, "read the database's clock")
 }
 
-// sealed opens a sealed column; a failure to do so is the operator's to mend.
+// open opens a sealed column; a failure to do so is the operator's to mend.
 func (s *Store) open(sealed []byte, place string) ([]byte, error) {
 	plain, err := s.ring.Open(sealed, place)
 	return plain, fault.Wrap(fault.Precondition, err, "open a secret of the database")

@@ -98,7 +98,7 @@ func (t *turn) saveDeployment(ctx context.Context) error {
 	// Whether it is proven is first_boot_report's to say, never a decision's.
 	_, err := t.tx.Exec(ctx, t.s.sql.Get("TurnDeploymentPut"), d.OperationID, t.m.id, d.ImageDigest, d.ImageName, d.DiskSerial,
 		d.InstanceID, d.Proof, d.BootPath, cut(d.BootPathDetail, 2000), d.EnteredBy, d.LoaderPartitionGUID, d.LoaderPath,
-		d.BytesFetched, d.BytesWritten, int64(d.FlushedAfter), int64(d.VerifiedAfter))
+		whole(d.BytesFetched), whole(d.BytesWritten), int64(d.FlushedAfter), int64(d.VerifiedAfter))
 	if err != nil {
 		return fmt.Errorf("deployment: %w", err)
 	}
@@ -108,7 +108,7 @@ func (t *turn) saveDeployment(ctx context.Context) error {
 func (t *turn) saveReceipts(ctx context.Context) error {
 	for _, r := range t.d.Receipts {
 		_, err := t.tx.Exec(ctx, t.s.sql.Get("TurnReceiptInsert"), t.snap.Operation.ID, t.m.id, cut(r.DiskSerial, 200), cut(r.DiskModel, 200),
-			cut(r.WWN, 200), r.SizeBytes, cut(r.Method, 100), when(r.StartedAt), when(r.EndedAt), r.VerifiedBytes, r.Verified,
+			cut(r.WWN, 200), whole(r.SizeBytes), cut(r.Method, 100), when(r.StartedAt), when(r.EndedAt), whole(r.VerifiedBytes), r.Verified,
 			cut(r.DoesNotProve, 2000))
 		if err != nil {
 			return fmt.Errorf("receipt of disk %s: %w", r.DiskSerial, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,6 +57,9 @@ func wrap(err error, format string, args ...any) error {
 		return fault.Wrap(fault.Unavailable, err, "%s", what)
 	case pg.Code == "23505":
 		return fault.Wrap(fault.Exists, err, "%s", what)
+	case pg.Code[:2] == "22" || pg.Code[:2] == "23":
+		// Values that no column takes: the sender's to mend, not ours to repeat.
+		return fault.Wrap(fault.Invalid, err, "%s", what)
 	case pg.Code[:2] == "08" || pg.Code[:2] == "53" || pg.Code[:2] == "57" || pg.Code[:2] == "40" || pg.Code == "25P03":
 		return fault.Wrap(fault.Unavailable, err, "%s", what)
 	}
@@ -71,13 +75,16 @@ func constraint(err error) string {
 	return ""
 }
 
-// when turns the zero time into NULL.
+// when turns the zero time into NULL, and one that no clock shows as well.
 func when(t time.Time) *time.Time {
-	if t.IsZero() {
+	if t.IsZero() || t.Year() < 1970 || t.Year() > 9999 {
 		return nil
 	}
 	return &t
 }
+
+// whole fits a claimed quantity into a bigint.
+func whole(n uint64) int64 { return int64(min(n, math.MaxInt64)) }
 
 // instant turns NULL into the zero time, and everything into UTC.
 func instant(t *time.Time) time.Time {

@@ -77,7 +77,11 @@ ON CONFLICT (machine_id, hardware_addr) DO UPDATE SET present = true, boot_nic =
 
 -- name: NICTakeOver
 DELETE FROM nic WHERE hardware_addr = $2 AND machine_id <> $1 AND NOT locally_administered
-RETURNING machine_id;
+    -- A machine that nobody approved takes nothing from one that somebody did.
+    AND ((SELECT approved FROM machine WHERE id = $1) OR NOT (SELECT approved FROM machine o WHERE o.id = nic.machine_id));
+
+-- name: NICPermanentElsewhere
+SELECT EXISTS (SELECT 1 FROM nic WHERE hardware_addr = $2 AND machine_id <> $1 AND NOT locally_administered);
 
 -- name: NICBootClear
 UPDATE nic SET boot_nic = false WHERE machine_id = $1 AND boot_nic;
