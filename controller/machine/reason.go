@@ -76,7 +76,7 @@ var Catalogue = []Cause{
 	{ReasonSectorSize, "The image is made for another sector size than the disk has.", "Import an image made for this sector size, or choose another disk."},
 	{ReasonDiskError, "The disk reported an error while it was written, read or erased.", "Replace the disk named in the detail, then: ingot machine commission ID"},
 	{ReasonDiskConflict, "Another disk bears the same partition or filesystem ids as the image, so the wrong one could be booted.", "Repeat with --wipe-conflicting, or remove that disk."},
-	{ReasonImageDigest, "What arrived is not what the image's manifest promises.", "ingot image verify; import the image again if it fails."},
+	{ReasonImageDigest, "What arrived is not what the image's manifest promises.", "Import the image again, then repeat."},
 	{ReasonImageGone, "The image could not be fetched.", "Check that the controller holding it is up: ingot image list"},
 	{ReasonImageLayout, "The image's partition layout cannot be deployed.", "See the detail; the root partition must be the last one of a GPT."},
 	{ReasonBootOrder, "The firmware's boot order could not be set.", "Set the disk first in the firmware's setup, then repeat."},

@@ -19,8 +19,10 @@ or cancelled), and the *reason* why it stopped. A failure is no state: a machine
 that could not be deployed is *deploying, failed*, with a reason, and accepts what the
 table below lists for that case.
 
-Only the lifecycle engine changes a state (see [ARCHITECTURE.md](../ARCHITECTURE.md)).
-A move that is not in the picture is refused when it is saved.
+The lifecycle engine moves machines (see [ARCHITECTURE.md](../ARCHITECTURE.md)); what it
+decides and the picture does not have is refused when it is saved. Besides it, the
+reaper fails what is past its deadline, and a boot session that is claimed with another
+key breaks its machine.
 
 `
 
