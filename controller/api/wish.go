@@ -49,7 +49,7 @@ func (s *Server) MachinePower(ctx context.Context, r *operator.MachinePowerReque
 	if err != nil {
 		return nil, err
 	}
-	if m.BMC == nil || m.BMC.URL == "manual:" {
+	if m.Approved && (m.BMC == nil || m.BMC.URL == "manual:") { // ask refuses a machine that is not approved
 		c := machine.CauseOf(machine.ReasonNoBMC)
 		return nil, fault.New(fault.Precondition, "%s %s", c.Sentence, idWord.ReplaceAllLiteralString(c.Next, string(m.ID)))
 	}

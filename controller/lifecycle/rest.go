@@ -39,7 +39,8 @@ func (t *turn) elsewhere(mine machine.OperationKind) bool {
 	return true
 }
 
-// powerWish carries out a person's power action; the state stays as it is.
+// powerWish carries out a person's power action; the state stays as it is, and
+// so does a failure that stands (the store keeps it).
 func (t *turn) powerWish() {
 	if !drivable(t.s.Machine) {
 		t.fail(machine.ReasonNoBMC, "power was asked for and there is no BMC to ask")
@@ -68,11 +69,6 @@ func (t *turn) powerWish() {
 		t.d.Power = o.Result.Power
 	}
 	t.succeed(t.s.Machine.State)
-	// A wish for power does not mend a failure that stands.
-	t.d.End.Outcome, t.d.End.Reason, t.d.End.Detail = t.s.Machine.Outcome, t.s.Machine.Reason, t.s.Machine.Detail
-	if t.d.End.Outcome == machine.OutcomeRunning {
-		t.d.End.Outcome = machine.OutcomeNone
-	}
 }
 
 // drivable reports whether a BMC can be asked at all.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -73,21 +74,28 @@ func (c *Controller) Start(ctx context.Context) error {
 	}, c.cfg.ExtraArgs...)
 	cmd := exec.Command(filepath.Join(c.cfg.Programs, "ingotd"), args...)
 	cmd.Stderr = logFile
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A lab that is killed must not leave a controller that meets the next one.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return errors.Join(err, logFile.Close())
 	}
-	if err := cmd.Start(); err != nil {
-		return errors.Join(fmt.Errorf("start ingotd: %w", err), logFile.Close())
-	}
-	ready, ended := make(chan struct{}), make(chan struct{})
+	begun, ready, ended := make(chan error, 1), make(chan struct{}), make(chan struct{})
 	go func() {
-		c.readOutput(out, logFile, ready)
-		_ = cmd.Wait() // its end is what matters here; how it ended is in its log
-		_ = logFile.Close()
-		close(ended)
+		runtime.LockOSThread() // Pdeathsig is that of the thread
+		defer runtime.UnlockOSThread()
+		defer close(ended)
+		defer logFile.Close()
+		err := cmd.Start()
+		begun <- err
+		if err == nil {
+			c.readOutput(out, logFile, ready)
+			_ = cmd.Wait() // its end is what matters here; how it ended is in its log
+		}
 	}()
+	if err := <-begun; err != nil {
+		return fmt.Errorf("start ingotd: %w", err)
+	}
 	c.mu.Lock()
 	c.process, c.ended = cmd, ended
 	c.mu.Unlock()
