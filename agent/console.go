@@ -10,7 +10,7 @@ import (
 
 // console tells who stands before the machine what it is and what is asked of
 // them. Serial lines and logs share it, so it writes plain lines, and only when
-// something has changed.
+// something has changed that the log does not tell anyway: not for each phase.
 type console struct {
 	out  io.Writer
 	last string
@@ -20,6 +20,7 @@ func newConsole(out io.Writer) *console { return &console{out: out} }
 
 // show is session.Config.Show's.
 func (c *console) show(s session.Status) {
+	s.Job, _, _ = strings.Cut(s.Job, ":")
 	var b strings.Builder
 	rule := strings.Repeat("=", 64)
 	line := func(name, value string) {
