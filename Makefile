@@ -52,11 +52,12 @@ lint: ## vet and gofmt only
 bench: ## benchmarks, as ratios to what a user would pick instead
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-generate: ## remake the code that comes from the proto files
+generate: ## remake the code that comes from the proto files, and docs/LIFECYCLE.md
 	$(GO) run ./tools/generate/cmd
+	$(GO) run ./tools/statedoc
 
 verify: generate ## generated code is what is committed
-	git diff --exit-code proto
+	git diff --exit-code proto docs/LIFECYCLE.md
 
 clean: ## remove what was built, but not the cache of downloads
 	rm -rf bin build/boot build/images build/lab

@@ -35,6 +35,25 @@ func TestTableIsWhole(t *testing.T) {
 	}
 }
 
+// TestWhatIsAcceptedCanBeEntered: an operation that a state accepts is worked on
+// in a state that may follow.
+func TestWhatIsAcceptedCanBeEntered(t *testing.T) {
+	t.Parallel()
+	enters := map[machine.OperationKind]machine.State{
+		machine.OperationCommission: machine.Commissioning, machine.OperationDeploy: machine.Deploying, machine.OperationRelease: machine.Releasing,
+	}
+	for _, rule := range machine.Table {
+		for _, kind := range append(append([]machine.OperationKind{}, rule.Accepts...), rule.FailedAccepts...) {
+			if rule.State == machine.Erasing && kind == machine.OperationRelease {
+				continue // goes on where it is
+			}
+			if to, moves := enters[kind]; moves && to != rule.State && !machine.MayFollow(rule.State, to) {
+				t.Errorf("%s accepts %s, and %s may not follow", rule.State, kind, to)
+			}
+		}
+	}
+}
+
 func TestCatalogueIsWhole(t *testing.T) {
 	t.Parallel()
 	seen := map[machine.Reason]bool{}

@@ -78,13 +78,13 @@ var Catalogue = []Cause{
 	{ReasonDiskConflict, "Another disk bears the same partition or filesystem ids as the image, so the wrong one could be booted.", "Repeat with --wipe-conflicting, or remove that disk."},
 	{ReasonImageDigest, "What arrived is not what the image's manifest promises.", "Import the image again, then repeat."},
 	{ReasonImageGone, "The image could not be fetched.", "Check that the controller holding it is up: ingot image list"},
-	{ReasonImageLayout, "The image's partition layout cannot be deployed.", "See the detail; the root partition must be the last one of a GPT."},
+	{ReasonImageLayout, "The image's partition layout cannot be deployed.", "See the detail; the image must have a GPT."},
 	{ReasonBootOrder, "The firmware's boot order could not be set.", "Set the disk first in the firmware's setup, then repeat."},
 	{ReasonTestFailed, "A hardware test failed.", "See ingot machine show ID; replace the part, then commission again."},
-	{ReasonInventory, "The inventory lacks something that is needed.", "See the collection's errors: ingot machine show ID -o json"},
+	{ReasonInventory, "The inventory lacks something that is needed.", "See the collection's errors: GET /v1/machines/ID/collection"},
 	{ReasonSystemSilent, "The installed system did not report, after a restart too.", "Look at its console; check that the image runs cloud-init, or deploy with --proof none."},
 	{ReasonEraseUnverified, "An erased disk still had data when it was read back.", "Replace or destroy the disk named in the detail; repeat the release."},
-	{ReasonAgentError, "The agent could not do its job.", "See the detail and the agent's log in the events, then repeat."},
+	{ReasonAgentError, "The agent could not do its job.", "See the detail, and the agent's lines in the controller's log; then repeat."},
 	{ReasonPersonNeeded, "It waits for a person's hand.", "See the detail."},
 }
 

@@ -88,7 +88,7 @@ var Table = []Rule{
 		Sentence: "An image is being written and booted; it ends with the installed system's own report.",
 		Passing:  true, Limit: 60 * time.Minute, TimeoutReason: ReasonDeadline,
 		CancelTo:      Ready,
-		Next:          []State{Deployed, Ready, Releasing, Broken},
+		Next:          []State{Deployed, Ready, Releasing, Commissioning, Broken},
 		FailedAccepts: []OperationKind{OperationDeploy, OperationRelease, OperationCommission, OperationPower},
 	},
 	{

@@ -162,7 +162,7 @@ type Machine struct {
 	Id       string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Hostname string `protobuf:"bytes,2,opt,name=hostname,proto3" json:"hostname,omitempty"`
 	State    State  `protobuf:"varint,3,opt,name=state,proto3,enum=ingot.operator.v1.State" json:"state,omitempty"`
-	// none, running, waiting, succeeded, failed or cancelled.
+	// none, running, failed or cancelled.
 	Outcome string `protobuf:"bytes,4,opt,name=outcome,proto3" json:"outcome,omitempty"`
 	// Code from the catalogue of reasons; empty while nothing is wrong.
 	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1264,7 +1264,7 @@ type MachineDeployRequest struct {
 	SshKeys  []string `protobuf:"bytes,5,rep,name=ssh_keys,json=sshKeys,proto3" json:"ssh_keys,omitempty"`
 	// Passed byte for byte, at most 1 MiB.
 	UserData []byte `protobuf:"bytes,6,opt,name=user_data,json=userData,proto3" json:"user_data,omitempty"`
-	// auto, always is refused where the image forbids it, never.
+	// auto (the default) or never.
 	Kexec string `protobuf:"bytes,7,opt,name=kexec,proto3" json:"kexec,omitempty"`
 	// report (the default) or none.
 	Proof string `protobuf:"bytes,8,opt,name=proof,proto3" json:"proof,omitempty"`
@@ -2076,7 +2076,7 @@ func (x *Progress) GetFetchedBytes() uint64 {
 type Step struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// intended, done, failed, undone or irreversible.
+	// intended, done or failed.
 	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	FinishedAt    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`

@@ -75,8 +75,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 // plain gives the text that the controller meant for people, without the
 // wrapping of RPC.
 func plain(err error) string {
-	if s, ok := status.FromError(err); ok {
-		return s.Message()
+	var wire interface{ GRPCStatus() *status.Status }
+	if errors.As(err, &wire) {
+		return wire.GRPCStatus().Message()
 	}
 	return err.Error()
 }
