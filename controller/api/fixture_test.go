@@ -139,6 +139,13 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 
 func (bearer) RequireTransportSecurity() bool { return true }
 
+// soon is a context for what has to come by itself.
+func (s *site) soon() context.Context {
+	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
+	s.t.Cleanup(cancel)
+	return ctx
+}
+
 // rest asks over REST; a body that is not nil is sent as JSON.
 func (s *site) rest(method, path, token string, body any) (code int, answer string) {
 	s.t.Helper()
@@ -150,7 +157,7 @@ func (s *site) rest(method, path, token string, body any) (code int, answer stri
 		}
 		in = bytes.NewReader(data)
 	}
-	r, err := http.NewRequestWithContext(s.t.Context(), method, s.base+path, in)
+	r, err := http.NewRequestWithContext(s.soon(), method, s.base+path, in)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -202,7 +209,7 @@ func (s *site) ready(n int) *operator.Machine {
 // imported puts an image of so many MiB into service, through the API.
 func (s *site) imported(h *operator.ImageHeader, data []byte) (*operator.Image, error) {
 	s.t.Helper()
-	stream, err := s.images.ImageImport(s.t.Context())
+	stream, err := s.images.ImageImport(s.soon())
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -41,9 +41,18 @@ func (s *Server) imageNamed(ctx context.Context, word string) (Image, error) {
 	return img, err
 }
 
+// digestWord is a digest as people and programs are shown it: with its kind, as
+// manifests are named everywhere else.
+func digestWord(hex string) string {
+	if hex == "" {
+		return ""
+	}
+	return "sha256:" + hex
+}
+
 func showImage(i Image) *operator.Image {
 	return &operator.Image{
-		Digest: i.Digest, Name: i.Name, Version: i.Version, Architecture: i.Architecture, Kind: i.Kind, SizeBytes: i.SizeBytes,
+		Digest: digestWord(i.Digest), Name: i.Name, Version: i.Version, Architecture: i.Architecture, Kind: i.Kind, SizeBytes: i.SizeBytes,
 		PackedSizeBytes: i.PackedSizeBytes, SectorBytes: i.SectorBytes, FrameBytes: i.FrameBytes, CreatedAt: at(i.CreatedAt), Kexec: i.KexecAllowed,
 	}
 }

@@ -163,7 +163,7 @@ func TestEventsAsServerSentEvents(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.add(1)
-	r, err := http.NewRequestWithContext(t.Context(), "GET", s.base+"/v1/events:watch?resumeToken=0", nil)
+	r, err := http.NewRequestWithContext(s.soon(), "GET", s.base+"/v1/events:watch?resumeToken=0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestEventWatchHasNoGap(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	m := s.add(1)
-	watch, err := s.events.EventWatch(t.Context(), &operator.EventWatchRequest{Machine: "m1", ResumeToken: "0"})
+	watch, err := s.events.EventWatch(s.soon(), &operator.EventWatchRequest{Machine: "m1", ResumeToken: "0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func TestEventWatchHasNoGap(t *testing.T) {
 			t.Fatalf("event %v (%v), want sequence %d", e, err, want)
 		}
 	}
-	bad, err := s.events.EventWatch(t.Context(), &operator.EventWatchRequest{ResumeToken: "nonsense"})
+	bad, err := s.events.EventWatch(s.soon(), &operator.EventWatchRequest{ResumeToken: "nonsense"})
 	if err == nil {
 		_, err = bad.Recv()
 	}

@@ -112,7 +112,7 @@ func showDeployment(d *machine.Deployment) *operator.Deployment {
 		return nil
 	}
 	return &operator.Deployment{
-		ImageDigest: d.ImageDigest, ImageName: d.ImageName, DiskSerial: d.DiskSerial, Proof: string(d.Proof), ProvenAt: at(d.ProvenAt),
+		ImageDigest: digestWord(d.ImageDigest), ImageName: d.ImageName, DiskSerial: d.DiskSerial, Proof: string(d.Proof), ProvenAt: at(d.ProvenAt),
 		BootPath: d.BootPath, BootPathDetail: d.BootPathDetail, EnteredBy: string(d.EnteredBy), BytesFetched: d.BytesFetched, BytesWritten: d.BytesWritten,
 		FlushedAfter: durationpb.New(d.FlushedAfter), VerifiedAfter: durationpb.New(d.VerifiedAfter), InstanceId: d.InstanceID,
 	}

@@ -75,7 +75,7 @@ func TestDeploy(t *testing.T) {
 	m := s.ready(1)
 	img := s.image("small")
 	request := &operator.MachineDeployRequest{
-		Machine: "52:54:00:00:00:01", Image: "sha256:" + img.GetDigest(), UserData: []byte("secret user data"), SshKeys: []string{sshKey}, RequestId: "once",
+		Machine: "52:54:00:00:00:01", Image: img.GetDigest(), UserData: []byte("secret user data"), SshKeys: []string{sshKey}, RequestId: "once",
 	}
 	op, err := s.machines.MachineDeploy(t.Context(), request)
 	if err != nil {
@@ -153,7 +153,7 @@ func TestOperationWatchEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	watch, err := s.operations.OperationWatch(t.Context(), &operator.OperationGetRequest{Operation: op.GetId()})
+	watch, err := s.operations.OperationWatch(s.soon(), &operator.OperationGetRequest{Operation: op.GetId()})
 	if err != nil {
 		t.Fatal(err)
 	}
