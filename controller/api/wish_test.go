@@ -2,6 +2,8 @@ package api_test
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -171,8 +173,8 @@ func TestOperationWatchEnds(t *testing.T) {
 	if err != nil || last.GetState() != "failed" || last.GetProgress() != nil || !strings.Contains(last.GetNextStep(), "ingot bmc set "+m.GetId()) {
 		t.Fatalf("last: %v, %v", last, err)
 	}
-	if extra, err := watch.Recv(); err == nil || extra != nil {
-		t.Errorf("after its end: %v, %v", extra, err)
+	if extra, err := watch.Recv(); !errors.Is(err, io.EOF) {
+		t.Errorf("after its end: %v, %v, want EOF", extra, err)
 	}
 	text, err := protojson.Marshal(last)
 	if err != nil || bytes.Contains(text, []byte(" ID")) {
