@@ -26,9 +26,10 @@ func BootTargetOf(m Machine, current *Operation) BootTarget {
 		return BootDisk
 	case Deploying:
 		// A deployment of this operation exists once the agent has proved what it
-		// wrote; an older one is about to be overwritten. After a failure the
-		// disk stays the target: there a person can look at the silent system.
-		if m.Deployed.OperationID != m.OperationID {
+		// wrote; an older one, if the machine still has it, is about to be
+		// overwritten. After a failure the disk is the target: there a person can
+		// look at the silent system, with a wish for power too.
+		if busy && current.Kind != OperationPower && m.Deployed.OperationID != current.ID {
 			return BootAgent
 		}
 		return BootDisk

@@ -9,9 +9,8 @@ type Snapshot struct {
 	Machine   Machine
 	Operation *Operation // nil: nothing was ever asked
 	Orders    []Order    // of the operation, oldest first
-	// HostedOn is the id of a controller that serves the operation's image, or
-	// empty. BootSeenAt is the last sign of this machine's firmware or loader on
-	// the network, with what it was.
+	// BootSeenAt is the last sign of this machine's loader on the network, with
+	// what it was.
 	BootSeenAt   time.Time
 	BootSeenWhat string
 }
