@@ -20,6 +20,9 @@ import (
 // SessionOpen implements boot.Directory. The open session's nonce comes back
 // while at least three minutes of it are left, so that an agent has time to
 // start; after that a new window opens and the old one stays valid to its end.
+// No window opens for an approved machine whose agent is connected
+// (fault.Unavailable): whoever asks is not that machine, or its stream has not
+// yet been found dead, which takes seconds, and it asks again.
 func (s *Store) SessionOpen(ctx context.Context, r boot.SessionRequest) (boot.Session, error) {
 	if len(r.MAC) < 6 || len(r.MAC) > 20 {
 		return boot.Session{}, fault.New(fault.Invalid, "a boot session needs the address of a network interface")
@@ -31,6 +34,13 @@ func (s *Store) SessionOpen(ctx context.Context, r boot.SessionRequest) (boot.Se
 		}
 		if _, err := tx.Exec(ctx, s.sql.Get("SessionForget")); err != nil {
 			return err
+		}
+		var here bool
+		if err := tx.QueryRow(ctx, s.sql.Get("SessionAgentHere"), []byte(r.MAC)).Scan(&here); err != nil {
+			return err
+		}
+		if here {
+			return fault.New(fault.Unavailable, "the agent of %s is connected; a boot session opens when it is gone", r.MAC)
 		}
 		var id int64
 		var salt, sum []byte

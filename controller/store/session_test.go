@@ -282,3 +282,29 @@ func TestBootTarget(t *testing.T) {
 		t.Errorf("known machine: got %+v, %v", got, err)
 	}
 }
+
+// TestNoWindowBesideALiveAgent: nobody gets a nonce for an approved machine
+// whose agent is connected; when its controller starts again, the agent counts
+// as seen just now, so that it is awaited and not powered off.
+func TestNoWindowBesideALiveAgent(t *testing.T) {
+	t.Parallel()
+	s := held(t)
+	m := added(t, s, mac(1))
+	if err := s.ControllerStart(t.Context(), "c1", "one"); err != nil {
+		t.Fatal(err)
+	}
+	claim := bootUp(t, s, mac(1), "")
+	if _, _, err := s.AgentOnline(t.Context(), m.ID, claim.BootGeneration, "c1"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.SessionOpen(t.Context(), boot.SessionRequest{MAC: mac(1)})
+	wantKind(t, err, fault.Unavailable)
+	storetest.ClockHold(t, s, epoch.Add(time.Hour))
+	if err := s.ControllerStart(t.Context(), "c1", "one"); err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, s, m.ID); got.AgentOnline || !got.AgentSeenAt.Equal(epoch.Add(time.Hour)) {
+		t.Errorf("after its controller started again: online %v, seen %v", got.AgentOnline, got.AgentSeenAt)
+	}
+	nonce(t, s, mac(1), "")
+}

@@ -74,11 +74,11 @@ ON CONFLICT (id) DO UPDATE SET name = excluded.name, started_at = ingot_now(), h
 UPDATE controller SET heartbeat_at = ingot_now() WHERE id = $1;
 
 -- name: ControllerDropAgents
-UPDATE machine SET agent_online = false, wake_at = least(wake_at, ingot_now())
+UPDATE machine SET agent_online = false, agent_seen_at = ingot_now(), wake_at = least(wake_at, ingot_now())
 WHERE agent_online AND agent_controller = $1;
 
 -- name: ControllerDropDead
-UPDATE machine m SET agent_online = false, wake_at = least(wake_at, ingot_now())
+UPDATE machine m SET agent_online = false, agent_seen_at = ingot_now(), wake_at = least(wake_at, ingot_now())
 WHERE m.agent_online AND NOT EXISTS
     (SELECT 1 FROM controller c WHERE c.id = m.agent_controller AND c.heartbeat_at > ingot_now() - interval '20 seconds');
 

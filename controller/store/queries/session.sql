@@ -85,3 +85,8 @@ SELECT EXISTS (SELECT 1 FROM nic WHERE hardware_addr = $2 AND machine_id <> $1 A
 
 -- name: NICBootClear
 UPDATE nic SET boot_nic = false WHERE machine_id = $1 AND boot_nic;
+
+-- name: SessionAgentHere
+SELECT EXISTS (SELECT 1 FROM nic n JOIN machine m ON m.id = n.machine_id JOIN controller c ON c.id = m.agent_controller
+WHERE n.hardware_addr = $1 AND NOT n.locally_administered AND m.approved AND m.agent_online
+    AND c.heartbeat_at > ingot_now() - interval '20 seconds');

@@ -41,7 +41,7 @@ func (d *demo) follow(ctx context.Context) {
 			d.mu.Lock()
 			name := d.names[e.GetMachineId()]
 			d.mu.Unlock()
-			d.line(name, e.GetKind(), e.GetText())
+			d.line(name, e.GetKind(), brief(e.GetText()))
 		}
 	}
 	if ctx.Err() == nil {
@@ -121,4 +121,13 @@ The lab stays up. Worth typing next:
   bin/ingot lab console %s
   bin/ingot lab down
 `, d.status.Context, d.status.Machines[0].Name, d.status.Machines[0].Name)
+}
+
+// brief keeps a line on a terminal's line; `ingot events` has it whole.
+func brief(text string) string {
+	const most = 90
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + " …"
 }
