@@ -42,6 +42,7 @@ check: ## vet, unit, store and protocol tests; no QEMU
 
 vmtest: boot ## the whole path in QEMU
 	$(GO) run ./vmtest/image/mkimage -kind tiny -o build/images/tiny.raw
+	$(GO) test -tags vm -count=1 -timeout 10m ./vmtest/qemu ./tools/bmcsim/vm
 	$(GO) test -tags vm -count=1 -timeout 40m -v ./vmtest/scenario
 
 test: deps check vmtest ## everything

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -145,6 +146,9 @@ func (c *cli) labDemo(f *labFlags) *cobra.Command {
 	var once bool
 	var image, result string
 	cmd := f.add(&cobra.Command{Use: "demo", Short: "Three machines from power-on to proof of life, before your eyes", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		if err := errors.Join(f.absolute(), lab.Clear(f.dir)); err != nil {
+			return err
+		}
 		if err := f.launch(cmd); err != nil {
 			return err
 		}

@@ -43,3 +43,23 @@ func lockHeld(dir string) (bool, error) {
 	}
 	return false, err
 }
+
+// Clear removes what an earlier lab left in a directory, so that the next one
+// starts with nothing. It refuses a directory in which a lab lives, and one that
+// is no lab's.
+func Clear(dir string) error {
+	if held, err := lockHeld(dir); err != nil || held {
+		return errors.Join(err, fmt.Errorf("a lab is up in %s; stop it with `ingot lab down`", dir))
+	}
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(lockPath(dir)); err != nil {
+		return fmt.Errorf("%s holds something else than a lab; name another directory with --dir", dir)
+	}
+	return os.RemoveAll(dir)
+}
