@@ -3,8 +3,6 @@ package lab
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +16,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/ingot-metal/ingot/vmtest/lan"
 )
@@ -173,26 +170,5 @@ func (c *Controller) end(s syscall.Signal) error {
 	}
 }
 
-// Dial connects to the API from inside the lab, with the CA pinned and the
-// admin token.
-func (c *Controller) Dial() (*grpc.ClientConn, error) {
-	pem, err := os.ReadFile(c.CAFile())
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate", c.CAFile())
-	}
-	return grpc.NewClient(c.address,
-		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots})),
-		grpc.WithPerRPCCredentials(bearer(c.token)))
-}
-
-type bearer string
-
-func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{"authorization": "Bearer " + string(b)}, nil
-}
-
-func (bearer) RequireTransportSecurity() bool { return true }
+// Dial connects to the API from inside the lab.
+func (c *Controller) Dial() (*grpc.ClientConn, error) { return dial(c.address, c.CAFile(), c.token) }

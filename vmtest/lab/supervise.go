@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/ingot-metal/ingot/vmtest/lan"
 )
 
@@ -80,8 +82,11 @@ func Supervise(ctx context.Context, cfg Config) (err error) {
 }
 
 func (l *Lab) writeContext(address string) error {
-	text := fmt.Sprintf("address: %s\nca_file: %s\ntoken: %s\n", address, l.controller.CAFile(), l.controller.Token())
-	return os.WriteFile(ContextFile(l.cfg.Dir), []byte(text), 0o600)
+	text, err := yaml.Marshal(target{Address: address, CAFile: l.controller.CAFile(), Token: l.controller.Token()})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(ContextFile(l.cfg.Dir), text, 0o600)
 }
 
 // control answers on the lab's Unix socket.

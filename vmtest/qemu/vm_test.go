@@ -25,7 +25,7 @@ import (
 	"github.com/ingot-metal/ingot/vmtest/qemu/nvram"
 )
 
-// These tests boot real firmware: go test -tags vmtest ./vmtest/qemu. The
+// These tests boot real firmware: go test -tags vm ./vmtest/qemu. The
 // test binary starts itself again inside a network namespace.
 
 func TestMain(m *testing.M) {

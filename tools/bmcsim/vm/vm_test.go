@@ -25,7 +25,7 @@ import (
 	"github.com/ingot-metal/ingot/vmtest/qemu"
 )
 
-// go test -tags vmtest ./tools/bmcsim/vm: real QEMU, driven by ipmitool, in a
+// go test -tags vm ./tools/bmcsim/vm: real QEMU, driven by ipmitool, in a
 // network namespace in which the test binary starts itself again.
 func TestMain(m *testing.M) {
 	if os.Getenv("INGOT_VM_TEST_INSIDE") != "" {

@@ -5,8 +5,6 @@ package demo
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,10 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/ingot-metal/ingot/proto/operator"
 	"github.com/ingot-metal/ingot/vmtest/lab"
@@ -111,37 +107,9 @@ func (d *demo) connect(ctx context.Context) error {
 	if d.status, err = d.cfg.Lab.Status(ctx); err != nil {
 		return err
 	}
-	data, err := os.ReadFile(d.status.Context)
-	if err != nil {
-		return err
-	}
-	var target struct {
-		Address string `yaml:"address"`
-		CAFile  string `yaml:"ca_file"`
-		Token   string `yaml:"token"`
-	}
-	if err := yaml.Unmarshal(data, &target); err != nil {
-		return fmt.Errorf("read %s: %w", d.status.Context, err)
-	}
-	pem, err := os.ReadFile(target.CAFile)
-	if err != nil {
-		return err
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pem)
-	d.conn, err = grpc.NewClient(target.Address,
-		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots})),
-		grpc.WithPerRPCCredentials(bearer(target.Token)))
+	d.conn, err = d.cfg.Lab.Dial()
 	return err
 }
-
-type bearer string
-
-func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{"authorization": "Bearer " + string(b)}, nil
-}
-
-func (bearer) RequireTransportSecurity() bool { return true }
 
 // path imports the image and sends all machines down their path at once.
 func (d *demo) path(ctx context.Context) ([]Machine, error) {
