@@ -95,6 +95,7 @@ func up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	specs[2].Tree = vendorTree(root, "dell-poweredge-r750.tar.gz")
 	world.lab, err = lab.Up(ctx, lab.Config{
 		Dir: dir, Programs: filepath.Join(root, "bin"), BootDir: filepath.Join(root, "build", "boot"), Machines: specs,
 		Log: slog.New(slog.NewTextHandler(logFile, nil)),
@@ -112,6 +113,17 @@ func up(ctx context.Context) error {
 	}
 	world.image = image.GetDigest()
 	return nil
+}
+
+// vendorTree finds a vendor's Redfish tree, which is kept beside the checkout and
+// not in it. Without it the built-in tree is used, and that is said.
+func vendorTree(root, name string) string {
+	path := filepath.Join(root, "..", "shared", "redfish-trees", name)
+	if _, err := os.Stat(path); err != nil {
+		fmt.Printf("no vendor's Redfish tree at %s: the built-in one is used\n", path)
+		return ""
+	}
+	return path
 }
 
 func down() error {
