@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,110 +20,6 @@ import (
 	"github.com/ingot-metal/ingot/initramfs/cmdline"
 	"github.com/ingot-metal/ingot/proto/agent"
 )
-
-const patience = 20 * time.Second
-
-// lab is one controller and one agent's directory.
-type lab struct {
-	*controller
-	t    *testing.T
-	dir  string
-	runs atomic.Int32
-	// work is what the single task of each order does.
-	work func(context.Context, *job.Run) error
-
-	mu       sync.Mutex
-	statuses []session.Status
-}
-
-func newLab(t *testing.T) *lab {
-	return &lab{controller: startController(t), t: t, dir: filepath.Join(t.TempDir(), "ingot"),
-		work: func(context.Context, *job.Run) error { return nil }}
-}
-
-func (l *lab) config() session.Config {
-	return session.Config{
-		Controller: l.address, CA: l.fingerprint(), Nonce: "the-nonce-of-this-boot", BootID: "boot-1", Dir: l.dir,
-		Version: "test", Identify: func(r *agent.EnrolRequest) { r.SystemSerial = "S1" },
-		Plan: func(o *agent.Order) (job.Plan, error) {
-			plan := job.Plan{Phases: []job.Phase{job.Single("work", 0, func(ctx context.Context, run *job.Run) error {
-				l.runs.Add(1)
-				return l.work(ctx, run)
-			})}}
-			if o.GetDeploy() != nil {
-				plan.After = func() job.After { return job.Kexec }
-			}
-			return plan, nil
-		},
-		FirstWait: 5 * time.Millisecond, LongestWait: 50 * time.Millisecond, RefusedFor: 100 * time.Millisecond,
-		Show: func(s session.Status) {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.statuses = append(l.statuses, s)
-		},
-	}
-}
-
-type ending struct {
-	after job.After
-	err   error
-}
-
-// start runs an agent; stop ends it as if its process had been ended and gives
-// what Run returned.
-func (l *lab) start(cfg session.Config) (stop func() ending, done <-chan ending) {
-	l.t.Helper()
-	s, err := session.New(cfg)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ch, out := make(chan ending, 1), make(chan ending, 1)
-	go func() {
-		after, err := s.Run(ctx)
-		ch <- ending{after, err}
-		close(ch)
-	}()
-	var once sync.Once
-	stop = func() (e ending) {
-		once.Do(func() { cancel(); e = <-ch })
-		return e
-	}
-	l.t.Cleanup(func() { stop() })
-	_ = out
-	return stop, ch
-}
-
-func (l *lab) stream() *serverStream {
-	l.t.Helper()
-	select {
-	case s := <-l.streams:
-		return s
-	case <-time.After(patience):
-		l.t.Fatal("no stream came")
-		return nil
-	}
-}
-
-// wait waits until the controller has stored what ok looks for.
-func (l *lab) wait(what string, ok func() bool) {
-	l.t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	l.t.Fatalf("waited for %s in vain", what)
-}
-
-func order(id int64, token uint64) *agent.Order {
-	return &agent.Order{Id: id, BootGeneration: 5, LeaseToken: token, ExpiresAt: timestamppb.New(time.Now().Add(time.Hour)),
-		Job: &agent.Order_Commission{Commission: &agent.CommissionJob{}}}
-}
-
-func give(s *serverStream, o *agent.Order) {
-	s.send(&agent.ToAgent{Message: &agent.ToAgent_Order{Order: o}})
-}
 
 func TestOrderToProceed(t *testing.T) {
 	t.Parallel()
@@ -242,8 +137,12 @@ func TestStreamCutInTheMiddleOfResults(t *testing.T) {
 		})
 	}
 	for id := range int64(5) {
-		if got, want := len(l.results(id+1)), 1; got != want {
-			t.Errorf("results of order %d: got %d, want %d", id+1, got, want)
+		// An order that is given again after its result was stored has the same
+		// result repeated; it is never made a second time.
+		for _, r := range l.results(id + 1) {
+			if got, want := r.Outcome, agent.Outcome_OUTCOME_SUCCEEDED; got != want {
+				t.Errorf("order %d: got %v, want %v", id+1, got, want)
+			}
 		}
 	}
 	if got, want := l.runs.Load(), int32(5); got != want {
@@ -355,8 +254,17 @@ func TestRestartedAgent(t *testing.T) {
 	deaf.Store(true)
 	give(s, order(2, 2)) // stale even for the new process
 	give(s, order(1, 3))
-	if got := <-attempts; got != 2 {
-		t.Errorf("attempt: got %d, want 2", got)
+	for began := false; !began; {
+		select {
+		case got := <-attempts:
+			if began = true; got != 2 {
+				t.Errorf("attempt: got %d, want 2", got)
+			}
+		case s = <-l.streams: // it was cut, perhaps before the order arrived
+			give(s, order(1, 3))
+		case <-time.After(patience):
+			t.Fatal("the order did not begin again")
+		}
 	}
 	l.wait("the result", func() bool {
 		select {
@@ -390,6 +298,52 @@ func TestRestartedAgent(t *testing.T) {
 		if r.Outcome != agent.Outcome_OUTCOME_SUCCEEDED {
 			t.Errorf("order 1: got %v, want success", r)
 		}
+	}
+}
+
+// TestProceedAfterARestart: what was to follow a result is not forgotten.
+func TestProceedAfterARestart(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	stop, _ := l.start(l.config())
+	s := l.stream()
+	o := order(1, 1)
+	o.Job = &agent.Order_Deploy{Deploy: &agent.DeployJob{}}
+	give(s, o)
+	l.wait("the result", func() bool { return len(l.results(1)) == 1 })
+	stop()
+	_, done := l.start(l.config())
+	s = l.stream()
+	s.send(&agent.ToAgent{Message: &agent.ToAgent_Proceed{Proceed: &agent.Proceed{OrderId: 1}}})
+	select {
+	case got := <-done:
+		if want := (ending{after: job.Kexec}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	case <-time.After(patience):
+		t.Fatal("the agent did not go on after Proceed")
+	}
+}
+
+// TestNewerOrderOverrules: a machine that has something else to do by now does
+// not leave for an old order's sake.
+func TestNewerOrderOverrules(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	_, done := l.start(l.config())
+	s := l.stream()
+	o := order(1, 1)
+	o.Job = &agent.Order_Deploy{Deploy: &agent.DeployJob{}}
+	give(s, o)
+	give(s, order(2, 1))
+	l.wait("the results", func() bool { return len(l.results(1)) == 1 && len(l.results(2)) == 1 })
+	s.send(&agent.ToAgent{Message: &agent.ToAgent_Proceed{Proceed: &agent.Proceed{OrderId: 1}}})
+	give(s, order(3, 1))
+	l.wait("work after that", func() bool { return len(l.results(3)) == 1 })
+	select {
+	case got := <-done:
+		t.Errorf("the agent left: %+v", got)
+	default:
 	}
 }
 
