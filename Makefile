@@ -5,8 +5,8 @@ SHELL := /bin/bash
 export GOFLAGS := -buildvcs=false
 
 GO       := go
-STATIC   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w'
-PROGRAMS := bin/ingotd bin/ingot bin/bmcsim
+VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+STATIC   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -X main.version=$(VERSION)'
 
 .PHONY: help deps build boot images demo test check lint vmtest bench generate verify clean
 

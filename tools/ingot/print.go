@@ -13,13 +13,13 @@ import (
 	"github.com/ingot-metal/ingot/proto/operator"
 )
 
-// show prints a message as JSON, or by table when that is asked for.
+// show prints a message as JSON, in the same form as the REST API, or by table.
 func (c *cli) show(m proto.Message, table func()) error {
 	if c.output != "json" {
 		table()
 		return nil
 	}
-	data, err := protojson.MarshalOptions{Multiline: true, UseProtoNames: true}.Marshal(m)
+	data, err := protojson.MarshalOptions{Multiline: true, EmitUnpopulated: true}.Marshal(m)
 	if err != nil {
 		return err
 	}

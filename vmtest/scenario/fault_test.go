@@ -84,7 +84,7 @@ func TestPlugPulled(t *testing.T) {
 // TestControllerKilled ends ingotd as kill -9 does, at each moment. The machine
 // must not need another POST for it.
 func TestControllerKilled(t *testing.T) {
-	r := newRig(t, "bios")
+	r := newRig(t, "plug")
 	r.ready()
 	struck(t, r, func() {
 		c := world.lab.Controller()
@@ -100,7 +100,7 @@ func TestControllerKilled(t *testing.T) {
 // TestDatabaseAway stops every process of PostgreSQL for ten seconds, at each
 // moment.
 func TestDatabaseAway(t *testing.T) {
-	r := newRig(t, "bios")
+	r := newRig(t, "plug")
 	r.ready()
 	struck(t, r, func() {
 		stop, err := postgres()
