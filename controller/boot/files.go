@@ -75,8 +75,8 @@ func (h *Handler) open(name string) (io.ReadSeekCloser, fs.FileInfo, error) {
 
 // missing answers for a boot file that was not built or not installed.
 func (h *Handler) missing(w http.ResponseWriter, r *http.Request, mac net.HardwareAddr, name string, err error) {
-	h.c.Log.Error("boot file cannot be read; build it with make initramfs", "file", name, "err", err)
-	h.observe(r, mac, "", SeenFailure, name+" is missing on the controller: build it with make initramfs")
+	h.c.Log.Error("boot file cannot be read; build it with make boot", "file", name, "err", err)
+	h.observe(r, mac, "", SeenFailure, name+" is missing on the controller: build it with make boot")
 	http.Error(w, name+" is missing on the controller", http.StatusNotFound)
 }
 
