@@ -10,6 +10,7 @@ import (
 
 	"github.com/ingot-metal/ingot/controller/machine"
 	"github.com/ingot-metal/ingot/controller/power"
+	"github.com/ingot-metal/ingot/proto/fault"
 )
 
 const (
@@ -17,6 +18,8 @@ const (
 	// before it, so that no call of ours runs when another may begin.
 	claimFor = 4 * time.Minute
 	workFor  = claimFor - 20*time.Second
+	// storeAgain is the pause between two tries while the database is away.
+	storeAgain = time.Second
 	// bmcsAtOnce bounds the BMCs spoken to in parallel.
 	bmcsAtOnce = 16
 )
@@ -31,7 +34,8 @@ type BMCOrders interface {
 	OrderFinish(ctx context.Context, order machine.Order) error
 	// BMCAccess gives address and credentials.
 	BMCAccess(ctx context.Context, id machine.ID) (power.Access, error)
-	// BMCSeen saves what a BMC told of itself.
+	// BMCSeen saves what a BMC told of itself: its model, its certificate when
+	// none is pinned yet, and its last error, empty for none.
 	BMCSeen(ctx context.Context, id machine.ID, bmc machine.BMC) error
 }
 
@@ -96,11 +100,19 @@ func (a *Actuator) next(ctx context.Context, places chan struct{}, running *sync
 
 func (a *Actuator) carryOut(ctx context.Context, o machine.Order) {
 	log := a.log.With("machine_id", o.MachineID, "order_id", o.ID, "task", o.Step, "attempt", o.Attempt)
+	begun := time.Now()
 	work, cancel := context.WithTimeout(ctx, workFor)
 	defer cancel()
-	result, err := a.act(work, o)
-	if ctx.Err() != nil {
+	access, err := a.access(work, o.MachineID)
+	if ctx.Err() != nil || fault.Is(err, fault.Unavailable) {
 		return // the claim runs out and another carries it out
+	}
+	var result machine.Result
+	if err == nil {
+		result, err = a.act(work, access, o)
+	}
+	if ctx.Err() != nil {
+		return // as above
 	}
 	o.Result, o.State = result, machine.OrderSucceeded
 	if err != nil {
@@ -108,26 +120,65 @@ func (a *Actuator) carryOut(ctx context.Context, o machine.Order) {
 		o.Reason = reasonOf(err)
 		log.Warn("order for a BMC", "err", err)
 	}
-	if err := a.orders.OrderFinish(ctx, o); err != nil {
+	// While the database is away the result waits, as long as the claim holds.
+	work, cancel = context.WithTimeout(ctx, claimFor-time.Since(begun))
+	defer cancel()
+	if err := untilAnswered(work, func() error { return a.orders.OrderFinish(work, o) }); err != nil {
 		log.Warn("save what came of an order for a BMC", "err", err)
 	}
 }
 
-// act does one BMC job: check, do, verify are in the power operations.
-func (a *Actuator) act(ctx context.Context, o machine.Order) (result machine.Result, err error) {
-	job := o.Job.BMC
-	if job == nil {
-		return result, errors.New("order for a BMC without a job")
+// untilAnswered repeats what failed because the database is away.
+func untilAnswered(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if !fault.Is(err, fault.Unavailable) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(storeAgain):
+		}
 	}
-	access, err := a.orders.BMCAccess(ctx, o.MachineID)
-	if err != nil {
-		return result, err
+}
+
+func (a *Actuator) access(ctx context.Context, id machine.ID) (access power.Access, err error) {
+	err = untilAnswered(ctx, func() error {
+		access, err = a.orders.BMCAccess(ctx, id)
+		return err
+	})
+	return access, err
+}
+
+// act speaks to the BMC and remembers what it showed.
+func (a *Actuator) act(ctx context.Context, access power.Access, o machine.Order) (machine.Result, error) {
+	if o.Job.BMC == nil {
+		return machine.Result{}, errors.New("order for a BMC without a job")
 	}
+	seen := machine.BMC{URL: access.URL}
+	var result machine.Result
 	driver, err := a.open(ctx, access)
-	if err != nil {
-		return result, err
+	if err == nil {
+		defer a.closeDriver(driver, o.MachineID)
+		result, err = do(ctx, driver, *o.Job.BMC)
 	}
-	defer a.closeDriver(driver, o.MachineID)
+	if err != nil {
+		seen.LastError = err.Error()
+	} else if access.CertificateSHA256 == "" {
+		// First use: its certificate is pinned.
+		if who, err := driver.Identify(ctx); err == nil {
+			seen.Vendor, seen.Model, seen.Firmware, seen.CertificateSHA256 = who.Vendor, who.Model, who.Firmware, who.CertificateSHA256
+		}
+	}
+	if err := a.orders.BMCSeen(ctx, o.MachineID, seen); err != nil {
+		a.log.Warn("save what a BMC told of itself", "machine_id", o.MachineID, "err", err)
+	}
+	return result, err
+}
+
+// do does one BMC job: check, do, verify are in the power operations.
+func do(ctx context.Context, driver power.Driver, job machine.BMCJob) (result machine.Result, err error) {
 	switch job.Action {
 	case machine.BMCOn:
 		_, err = power.EnsureOn(ctx, driver, power.Waits{})
@@ -136,7 +187,7 @@ func (a *Actuator) act(ctx context.Context, o machine.Order) (result machine.Res
 	case machine.BMCSoftOff:
 		_, err = power.EnsureOff(ctx, driver, power.Waits{Soft: time.Minute})
 	case machine.BMCBootAgentOnce, machine.BMCBootDisk:
-		result.Evidence, err = setBoot(ctx, driver, *job)
+		result.Evidence, err = setBoot(ctx, driver, job)
 	case machine.BMCQuery:
 	default:
 		err = fmt.Errorf("job for a BMC %q is not known to this controller", job.Action)

@@ -40,6 +40,8 @@ func deploying(t *turn) {
 		Accept:       func(r machine.Result) (machine.Reason, string) { return acceptDeploy(wish, r) },
 	})
 	if written == nil {
+		// What an older deploy wrote is gone once this one may begin.
+		t.d.ForgetDeployment = len(t.d.Orders) > 0 && t.s.Machine.Deployed != nil
 		return
 	}
 	t.d.Warnings = written.Result.Warnings
@@ -78,13 +80,21 @@ func (t *turn) deployment(wish *machine.DeployWish, r *machine.DeployResult) *ma
 }
 
 // diskFirst makes a BIOS machine start from its disk: there the firmware's
-// order belongs to the BMC. On UEFI the agent has set it and read it back.
+// order belongs to the BMC. On UEFI the agent has set it and read it back. A BMC
+// that cannot do it costs a warning: the image is on the disk, and a machine that
+// asks the network first is sent to its disk from there.
 func (t *turn) diskFirst(r *machine.DeployResult) bool {
 	if r.BootPath == "checked" || !drivable(t.s.Machine) {
 		return true
 	}
 	job := machine.BMCJob{Action: machine.BMCBootDisk, BootMode: t.s.Machine.BootMode}
 	order := t.run(bmcStep("boot-disk", "the installed system is to start from its disk", job))
+	if end := t.d.End; order == nil && end != nil {
+		t.d.End, t.d.Events = nil, nil
+		t.d.Warnings = append(t.d.Warnings, machine.Warning{Code: string(machine.ReasonBootOrder),
+			Text: "its BMC could not put the disk first, so it asks the network at each start: " + end.Detail})
+		return true
+	}
 	if order == nil {
 		return false
 	}
@@ -107,7 +117,7 @@ func (t *turn) stopped(written *machine.Order) {
 	last := t.latest("stopped")
 	switch {
 	case last == nil:
-		t.give(bmcStep("stopped", "has it powered off", machine.BMCJob{Action: machine.BMCQuery}), 1)
+		t.lookAtPower("stopped", "has it powered off", 1)
 	case last.State == machine.OrderSucceeded && last.Result.Power == machine.PowerOff:
 		t.d.Power = machine.PowerOff
 		t.succeed(machine.Deployed)
@@ -116,7 +126,7 @@ func (t *turn) stopped(written *machine.Order) {
 	case t.s.Now.Sub(last.FinishedAt) < 5*time.Second:
 		t.wait("stop", "for the machine to power off", 5*time.Second)
 	case t.s.Now.Sub(written.FinishedAt) < stopLimit:
-		t.give(bmcStep("stopped", "has it powered off", machine.BMCJob{Action: machine.BMCQuery}), last.Attempt+1)
+		t.lookAtPower("stopped", "has it powered off", last.Attempt+1)
 	default:
 		off := t.run(bmcStep("stop-off", "it did not power off by itself", machine.BMCJob{Action: machine.BMCOff}))
 		if off != nil {

@@ -83,6 +83,12 @@ func (e *Engine) turn(ctx context.Context, s machine.Snapshot) {
 	d := Decide(s)
 	err := e.turns.DecisionSave(ctx, s, d)
 	log := e.log.With("machine_id", s.Machine.ID, "state_from", s.Machine.State)
+	if fault.Is(err, fault.Invalid) || fault.Is(err, fault.Denied) {
+		// It would be refused for ever: the operation ends with that as its cause.
+		log.Error("decision refused", "err", err)
+		d = refused(s, err)
+		err = e.turns.DecisionSave(ctx, s, d)
+	}
 	switch {
 	case fault.Is(err, fault.Stale):
 		log.Info("turn lost to another controller", "err", err)
@@ -94,6 +100,17 @@ func (e *Engine) turn(ctx context.Context, s machine.Snapshot) {
 	case d.End != nil:
 		log.Info("operation ended", "state_to", d.End.To, "outcome", d.End.Outcome, "reason", d.End.Reason, "detail", d.End.Detail)
 	}
+}
+
+// refused ends an operation whose next decision the store does not take.
+func refused(s machine.Snapshot, err error) machine.Decision {
+	t := &turn{s: s}
+	if s.Operation == nil || s.Operation.State.Ended() {
+		t.idle()
+		return t.d
+	}
+	t.fail(machine.ReasonUnknown, "what was to be done next was refused: "+err.Error())
+	return t.d
 }
 
 // handlers has one row a state; a test compares it with machine.Table.

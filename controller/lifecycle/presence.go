@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ingot-metal/ingot/controller/machine"
@@ -19,8 +20,14 @@ const (
 	// checkPower is how often power is read while an agent is awaited: a
 	// machine that lost power will not come by itself.
 	checkPower = 45 * time.Second
-	// bootRounds bounds how often a machine is powered up for one operation.
-	bootRounds = 5
+	// bootRounds bounds how often a machine is powered up for one operation. All
+	// rounds together are shorter than any state's limit, so that the cause is
+	// named before the deadline passes.
+	bootRounds = 4
+	// poweredGrace is how long an agent of a machine that kept its power is
+	// awaited before the power is cut: longer than an agent's longest pause
+	// between two attempts to connect, and it may be in the middle of a write.
+	poweredGrace = 75 * time.Second
 )
 
 // agentPresent brings the machine into the agent: at once when its agent is
@@ -51,8 +58,17 @@ func (t *turn) agentPresent() bool {
 			continue
 		}
 	}
-	t.fail(machine.ReasonNoAgent, fmt.Sprintf("powered on %d times; %s", bootRounds, t.lastSeen()))
+	t.fail(t.silence(), fmt.Sprintf("powered on %d times; %s", bootRounds, t.lastSeen()))
 	return false
+}
+
+// silence names what an agent that never came looks like.
+func (t *turn) silence() machine.Reason {
+	ofThisWish := !t.s.BootSeenAt.Before(t.s.Operation.CreatedAt)
+	if ofThisWish && strings.HasPrefix(t.s.BootSeenWhat, "loader_sent") { // as controller/boot calls it
+		return machine.ReasonLoaderSilence
+	}
+	return machine.ReasonNoAgent
 }
 
 type roundState int
@@ -80,6 +96,10 @@ func (t *turn) bootRound(round int) roundState {
 	if query.Result.Power == machine.PowerOn {
 		if left := t.bootUnderWay(); round == 1 && left > 0 {
 			t.wait("agent", "for the agent: the machine is booting already", left)
+			return roundDecided
+		}
+		if left := poweredGrace - t.s.Now.Sub(t.s.Machine.AgentSeenAt); round == 1 && left > 0 {
+			t.wait("agent", "for the agent to connect again: the machine kept its power", left)
 			return roundDecided
 		}
 		if t.run(bmcStep(name("power-off"), "it runs without our agent", machine.BMCJob{Action: machine.BMCOff})) == nil {
@@ -143,11 +163,17 @@ func (t *turn) lostPower(check, phase, what string, poweredAt time.Time, left ti
 		t.wait(phase, what, min(left, next))
 		return false
 	}
-	events := t.d.Events
-	t.give(bmcStep(check, "is it still powered", machine.BMCJob{Action: machine.BMCQuery}), attempt)
-	t.d.Events, t.d.Steps = events, nil // a look is neither news nor a step
+	t.lookAtPower(check, "is it still powered", attempt)
 	t.wait(phase, what, min(left, checkPower))
 	return false
+}
+
+// lookAtPower orders the power state to be read. A look is neither news nor a
+// step.
+func (t *turn) lookAtPower(name, cause string, attempt int) {
+	events, steps := t.d.Events, t.d.Steps
+	t.give(bmcStep(name, cause, machine.BMCJob{Action: machine.BMCQuery}), attempt)
+	t.d.Events, t.d.Steps = events, steps
 }
 
 // bootUnderWay is how long a boot that was seen on the network may still take;

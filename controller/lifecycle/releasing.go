@@ -55,6 +55,7 @@ func acceptErase(serials []string, r machine.Result) (machine.Reason, string) {
 			return machine.ReasonEraseUnverified, "disk " + receipt.DiskSerial + " is not proved erased"
 		}
 		got[receipt.DiskSerial] = true
+		got[receipt.WWN] = got[receipt.WWN] || receipt.DiskSerial == "" // as a disk without a serial is named
 	}
 	for _, s := range serials {
 		if !got[s] {

@@ -17,11 +17,11 @@ func rest(t *turn) {
 	}
 	switch op.Kind {
 	case machine.OperationCommission:
-		t.enter(machine.Commissioning)
+		t.begin(machine.Commissioning)
 	case machine.OperationDeploy:
-		t.enter(machine.Deploying)
+		t.begin(machine.Deploying)
 	case machine.OperationRelease:
-		t.enter(machine.Releasing)
+		t.begin(machine.Releasing)
 	case machine.OperationPower:
 		t.powerWish()
 	default:

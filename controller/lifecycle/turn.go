@@ -61,23 +61,56 @@ func (t *turn) event(kind, text string, pairs ...string) {
 }
 
 // cancelled ends the operation when a person asked for that and the state lets
-// it. A machine whose disk may have been touched stays where it is, cancelled:
-// it must not look free.
+// it. A machine whose disk may have been touched, by this operation or by an
+// earlier one, stays where it is, cancelled: it must not look free.
 func (t *turn) cancelled() bool {
 	if !t.s.Operation.CancelAsked {
 		return false
 	}
 	rule, _ := machine.RuleOf(t.s.Machine.State)
-	if rule.Passing && rule.CancelTo == "" {
-		return false // refused at the door; a late one has no effect
-	}
 	to := t.s.Machine.State
-	if rule.Passing && !t.diskTouched() {
-		to = rule.CancelTo
+	if worked := rule.Passing && worksIn[t.s.Operation.Kind][to]; worked && t.s.Operation.State != machine.OperationPending {
+		if rule.CancelTo == "" {
+			return false // refused at the door; a late one has no effect
+		}
+		if to == machine.Commissioning || t.beganFree() && !t.diskTouched() {
+			to = rule.CancelTo
+		}
 	}
 	t.d.End = &machine.End{To: to, Outcome: machine.OutcomeCancelled, Reason: machine.ReasonCancelled, Detail: "cancelled while: " + t.s.Operation.Phase}
 	t.event(machine.EventOperation, fmt.Sprintf("%s cancelled", t.s.Operation.Kind))
 	return true
+}
+
+// worksIn are the passing states in which a kind of operation is worked on. In
+// others it stands only for a moment, until its first turn; a wish for power
+// moves nothing.
+var worksIn = map[machine.OperationKind]map[machine.State]bool{
+	machine.OperationCommission: {machine.Commissioning: true},
+	machine.OperationDeploy:     {machine.Deploying: true},
+	machine.OperationRelease:    {machine.Releasing: true, machine.Erasing: true},
+}
+
+// stepBegin is the line of an operation's history that says in which state it
+// found the machine.
+const stepBegin = "begin"
+
+// begin leaves a resting state, or one that had failed, for the one in which the
+// operation is worked on.
+func (t *turn) begin(in machine.State) {
+	t.record(stepBegin, machine.StepDone, string(t.s.Machine.State))
+	t.enter(in)
+}
+
+// beganFree reports whether the operation found the machine free, with nothing
+// of an owner's on its disks.
+func (t *turn) beganFree() bool {
+	for _, r := range t.s.Operation.Steps {
+		if r.Name == stepBegin {
+			return r.Detail == string(machine.Ready) || r.Detail == string(machine.Allocated)
+		}
+	}
+	return false
 }
 
 // diskTouched reports whether an order that writes may have begun.

@@ -23,6 +23,8 @@ type world struct {
 	orders []machine.Order
 	wakeAt time.Time
 
+	neverBoots  bool // its firmware gets as far as seenAtBoot
+	seenAtBoot  string
 	agentHangs  bool // takes orders and gives no result
 	agentOnce   bool // the next boot is over the network
 	systemRuns  bool
@@ -78,7 +80,7 @@ func (w *world) turn() {
 	if w.now.Before(w.wakeAt) {
 		return
 	}
-	s := machine.Snapshot{Now: w.now, Machine: w.m, Operation: w.op, Orders: w.orders, BootSeenAt: w.bootSeenAt, BootSeenWhat: "kernel"}
+	s := machine.Snapshot{Now: w.now, Machine: w.m, Operation: w.op, Orders: w.orders, BootSeenAt: w.bootSeenAt, BootSeenWhat: w.seenAtBoot}
 	d := lifecycle.Decide(s)
 	// A turn may be taken twice: it must come to the same.
 	if again := lifecycle.Decide(s); len(again.Orders) != len(d.Orders) || (again.End == nil) != (d.End == nil) {
@@ -182,6 +184,12 @@ func (w *world) off() {
 
 func (w *world) booted() {
 	w.booting = false
+	if w.neverBoots {
+		if w.seenAtBoot != "" {
+			w.bootSeenAt = w.now
+		}
+		return
+	}
 	if w.m.State != machine.Deployed && (w.agentOnce || w.written == "" || w.written != w.op.ID) {
 		w.agentOnce = false
 		w.m.BootGeneration++
