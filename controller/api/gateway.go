@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/ingot-metal/ingot/proto/operator"
 )
@@ -35,14 +34,11 @@ func (s *Server) gateway() error {
 		return fmt.Errorf("open the REST gateway: %w", err)
 	}
 	s.conn = conn
-	plain := &runtime.JSONPb{
-		MarshalOptions:   protojson.MarshalOptions{EmitUnpopulated: true},
-		UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false},
-	}
+	plain := newBounded()
 	mux := runtime.NewServeMux(
 		runtime.WithRoutingErrorHandler(routingError),
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, plain),
-		runtime.WithMarshalerOption(eventsType, &events{JSONPb: plain}))
+		runtime.WithMarshalerOption(eventsType, &events{plain}))
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		operator.RegisterMachineServiceHandler, operator.RegisterOperationServiceHandler, operator.RegisterImageServiceHandler,
 		operator.RegisterEventServiceHandler, operator.RegisterLeaseServiceHandler,
@@ -91,7 +87,11 @@ func (s *Server) Handler() http.Handler {
 		}
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
-		if r.URL.Path != importPath {
+		if !readable(r.URL) {
+			refuse(w, codes.InvalidArgument, "path and query must be UTF-8")
+			return
+		}
+		if r.URL.Path != importPath { // of which each piece is bounded
 			r.Body = http.MaxBytesReader(w, r.Body, maxMessage)
 		}
 		s.rest.ServeHTTP(w, r)
@@ -124,13 +124,13 @@ func (s *Server) httpError(w http.ResponseWriter, r *http.Request, err error) {
 
 // events writes each message of a stream as one server-sent event (WHATWG HTML,
 // section 9.2).
-type events struct{ *runtime.JSONPb }
+type events struct{ *bounded }
 
 func (e *events) ContentType(any) string       { return eventsType }
 func (e *events) StreamContentType(any) string { return eventsType }
 func (e *events) Delimiter() []byte            { return []byte("\n\n") }
 
 func (e *events) Marshal(v any) ([]byte, error) {
-	body, err := e.JSONPb.Marshal(v)
+	body, err := e.bounded.Marshal(v)
 	return append([]byte("data: "), body...), err
 }

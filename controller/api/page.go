@@ -1,7 +1,9 @@
 package api
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
+	"unicode/utf8"
 
 	"github.com/ingot-metal/ingot/proto/fault"
 )
@@ -24,12 +26,18 @@ func pageOf(asked int32) (int, error) {
 }
 
 // Page tokens are the key of the last row, made opaque, and bound to what they
-// page through: a token of another list is refused.
+// page through: a token of another list is refused. A list is known by a hash,
+// for its name holds the filter, which may be long.
 func pageToken(list, key string) string {
 	if key == "" {
 		return ""
 	}
-	return base64.RawURLEncoding.EncodeToString([]byte(list + "\x00" + key))
+	return base64.RawURLEncoding.EncodeToString([]byte(listHead(list) + key))
+}
+
+func listHead(list string) string {
+	sum := sha256.Sum256([]byte(list))
+	return string(sum[:8])
 }
 
 func pageKey(list, token string) (string, error) {
@@ -37,8 +45,8 @@ func pageKey(list, token string) (string, error) {
 		return "", nil
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(token)
-	head := list + "\x00"
-	if err != nil || len(token) > 400 || len(raw) <= len(head) || string(raw[:len(head)]) != head {
+	head := listHead(list)
+	if err != nil || len(token) > 400 || len(raw) <= len(head) || string(raw[:len(head)]) != head || !utf8.Valid(raw[len(head):]) {
 		return "", fault.New(fault.Invalid, "page token %.40q is not one that this list gave; leave it out to begin anew", token)
 	}
 	return string(raw[len(head):]), nil
