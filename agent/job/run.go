@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -165,9 +166,12 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
+// clip bounds a text, and replaces what is not UTF-8: errors repeat what disks,
+// images and servers say.
 func clip(s string) string {
-	if len(s) <= maxDetail {
-		return s
+	if len(s) > maxDetail {
+		s = s[:maxDetail-len(" …")]
+		return strings.ToValidUTF8(s, "") + " …"
 	}
-	return s[:maxDetail-len(" …")] + " …"
+	return strings.ToValidUTF8(s, "\uFFFD")
 }

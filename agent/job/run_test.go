@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -191,5 +192,20 @@ func TestCancel(t *testing.T) {
 	}
 	if after != job.Stay {
 		t.Errorf("got after %q, want %q", after, job.Stay)
+	}
+}
+
+// TestDetailIsUTF8: a text that is cut, or that holds what an image named its
+// files, can still be sent.
+func TestDetailIsUTF8(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{strings.Repeat("é", 4096), "x" + strings.Repeat("é", 4096), "caf\xe9"} {
+		r := job.Runner{To: &notes{}, Log: slog.New(slog.DiscardHandler)}
+		got, _ := r.Execute(t.Context(), 1, 1, job.Plan{Phases: []job.Phase{job.Single("look", 0, func(context.Context, *job.Run) error {
+			return errors.New(text)
+		})}})
+		if !utf8.ValidString(got.Detail) || len(got.Detail) > 4096 {
+			t.Errorf("%.10q: got %d bytes, valid %v; want at most 4096, valid", text, len(got.Detail), utf8.ValidString(got.Detail))
+		}
 	}
 }

@@ -31,6 +31,7 @@ const (
 // and, each as a file, in RAM outside of the process. Sequences have no gap:
 // what is dropped never had one.
 type outbox struct {
+	vault   vault
 	dir     string
 	log     *slog.Logger
 	now     func() time.Time
@@ -53,7 +54,7 @@ type parcel struct {
 
 // openOutbox reads what an earlier process of this boot left.
 func openOutbox(v vault, log *slog.Logger, now func() time.Time) (*outbox, error) {
-	o := &outbox{dir: filepath.Join(v.dir, outboxDir), log: log, now: now, changed: make(chan struct{}, 1)}
+	o := &outbox{vault: v, dir: filepath.Join(v.dir, outboxDir), log: log, now: now, changed: make(chan struct{}, 1)}
 	if err := os.MkdirAll(o.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open outbox: %w", err)
 	}
@@ -92,9 +93,7 @@ func (o *outbox) push(p parcel) {
 	}
 }
 
-func (o *outbox) path(sequence uint64) string {
-	return filepath.Join(o.dir, fmt.Sprintf("%020d", sequence))
-}
+func fileOf(sequence uint64) string { return fmt.Sprintf("%020d", sequence) }
 
 // append gives r its sequence and time and keeps it until it is acknowledged.
 // It returns 0 when r was dropped: log lines when there are too many, and other
@@ -108,8 +107,8 @@ func (o *outbox) append(r *agent.Report) uint64 {
 		lines.Lines = append([]string{fmt.Sprintf("[%d lines of the agent's log were dropped here]", o.dropped)}, lines.Lines...)
 	}
 	r.Sequence, r.At = o.last+1, timestamppb.New(o.now())
-	data, err := proto.Marshal(r)
-	if err != nil { // a string that is not UTF-8: a defect, and no reason to lose the rest
+	data, err := encode(r)
+	if err != nil { // a defect, and no reason to lose the rest
 		o.log.Error("report dropped", "err", err)
 		return 0
 	}
@@ -124,7 +123,7 @@ func (o *outbox) append(r *agent.Report) uint64 {
 	if lines != nil {
 		o.dropped = 0
 	}
-	if err := os.WriteFile(o.path(r.Sequence), data, 0o600); err != nil {
+	if err := o.vault.write(filepath.Join(outboxDir, fileOf(r.Sequence)), data); err != nil {
 		// Still in memory, and so only lost if the process dies too.
 		o.log.Error("report not saved", "err", err)
 	}
@@ -162,13 +161,11 @@ func (o *outbox) acknowledge(sequence uint64) {
 		}
 	}
 	// First the number, so that a crash here does not let old reports rise again.
-	name := filepath.Join(o.dir, "acknowledged")
-	err := os.WriteFile(name+".new", strconv.AppendUint(nil, sequence, 10), 0o600)
-	if err = errors.Join(err, os.Rename(name+".new", name)); err != nil {
+	if err := o.vault.write(filepath.Join(outboxDir, "acknowledged"), strconv.AppendUint(nil, sequence, 10)); err != nil {
 		o.log.Error("acknowledgement not saved", "err", err)
 	}
 	for _, p := range o.waiting[:n] {
-		if err := os.Remove(o.path(p.sequence)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(o.dir, fileOf(p.sequence))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			o.log.Error("report not removed", "err", err)
 		}
 	}
