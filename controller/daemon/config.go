@@ -41,6 +41,8 @@ type Config struct {
 	Consoles    []string `yaml:"agent-console"`
 
 	MetricsPublic bool `yaml:"metrics-public"`
+	// ResetAdminToken is for one start only, so that no file may hold it.
+	ResetAdminToken bool `yaml:"-"`
 
 	// What Check made of the texts above.
 	level   slog.Level
@@ -159,6 +161,7 @@ func (c *Config) flags(path *string) *flag.FlagSet {
 	})
 	list(&c.Consoles, "agent-console", "`CONSOLE` of agents, such as ttyS0,115200; repeat for more")
 	f.BoolVar(&c.MetricsPublic, "metrics-public", c.MetricsPublic, "serve /metrics without a token")
+	f.BoolVar(&c.ResetAdminToken, "reset-admin-token", false, "revoke the admin's tokens and print a new one, for when it was lost; on the command line only")
 	return f
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -73,9 +74,14 @@ type leaf struct {
 	cert *tls.Certificate
 }
 
-func (l *leaf) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+// An address that came to this host after the start (a new lease, a second
+// interface) gets into the certificate when somebody first connects to it.
+func (l *leaf) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if host := reachedBy(hello); host != "" && !slices.Contains(l.hosts, host) {
+		l.hosts, l.cert = append(slices.Clone(l.hosts), host), nil
+	}
 	now := time.Now()
 	if l.cert != nil && now.Before(l.cert.Leaf.NotAfter.Add(-renewBefore)) {
 		return l.cert, nil
@@ -89,6 +95,17 @@ func (l *leaf) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	}
 	l.cert = &cert
 	return l.cert, nil
+}
+
+// reachedBy is the address of ours that a client connected to, "" when unknown.
+func reachedBy(hello *tls.ClientHelloInfo) string {
+	if hello == nil || hello.Conn == nil {
+		return ""
+	}
+	if a, ok := hello.Conn.LocalAddr().(*net.TCPAddr); ok && !a.IP.IsUnspecified() {
+		return a.IP.String()
+	}
+	return ""
 }
 
 // config is for a listener that speaks HTTP; agents' is stricter.

@@ -3,8 +3,10 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/ingot-metal/ingot/controller/ipam"
 	"github.com/ingot-metal/ingot/controller/store"
@@ -57,22 +59,76 @@ func hosts(segs []segment) []string {
 }
 
 // ensureRanges writes the configured ranges, each into the subnet of the
-// interface whose prefix holds it.
-func ensureRanges(ctx context.Context, st *store.Store, c Config, segs []segment) error {
+// interface whose prefix holds it, and takes away those of an earlier start.
+func ensureRanges(ctx context.Context, st *store.Store, c Config, segs []segment, log *slog.Logger) error {
+	wanted := map[netip.Prefix][]addressRange{}
 	for _, r := range c.ranges {
 		seg, err := holder(segs, r)
 		if err != nil {
 			return err
 		}
-		subnet, err := st.SubnetEnsure(ctx, ipam.Subnet{CIDR: seg.address.Masked(), Gateway: c.gatewayIn(seg.address), DNS: c.dns, Domain: c.Domain})
-		if err != nil {
-			return err
-		}
-		if err := st.RangeEnsure(ctx, ipam.Range{SubnetID: subnet.ID, First: r.first, Last: r.last, Kind: ipam.KindDynamic}); err != nil {
-			return err
+		wanted[seg.address.Masked()] = append(wanted[seg.address.Masked()], r)
+	}
+	if c.gateway.IsValid() && !slices.ContainsFunc(segs, func(s segment) bool { return c.gatewayIn(s.address).IsValid() }) {
+		return fmt.Errorf("--gateway %s: no --interface has a subnet that holds it", c.gateway)
+	}
+	if err := dropRanges(ctx, st, c, segs, wanted, log); err != nil {
+		return err
+	}
+	for _, seg := range segs {
+		for _, r := range wanted[seg.address.Masked()] {
+			subnet, err := st.SubnetEnsure(ctx, ipam.Subnet{CIDR: seg.address.Masked(), Gateway: c.gatewayIn(seg.address), DNS: c.dns, Domain: c.Domain})
+			if err != nil {
+				return err
+			}
+			if err := st.RangeEnsure(ctx, ipam.Range{SubnetID: subnet.ID, First: r.first, Last: r.last, Kind: ipam.KindDynamic}); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// dropRanges takes away dynamic ranges of our segments that are not configured.
+// In a database that other controllers may share only those that stand in the
+// way of ours.
+func dropRanges(ctx context.Context, st *store.Store, c Config, segs []segment, wanted map[netip.Prefix][]addressRange, log *slog.Logger) error {
+	subnets, err := st.SubnetList(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range subnets {
+		if !slices.ContainsFunc(segs, func(s segment) bool { return s.address.Masked() == n.CIDR }) {
+			continue
+		}
+		have, err := st.RangeList(ctx, n.ID)
+		if err != nil {
+			return err
+		}
+		for _, r := range have {
+			log := log.With("subnet", n.CIDR.String(), "range", r.First.String()+"-"+r.Last.String())
+			switch keep, inTheWay := against(r, wanted[n.CIDR]); {
+			case keep || r.Kind != ipam.KindDynamic:
+			case c.Database != "" && !inTheWay:
+				log.Warn("the database has an IP range that this controller is not configured with; its addresses are leased too")
+			default:
+				log.Info("IP range is not configured any more and is taken away")
+				if err := st.RangeDelete(ctx, r); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// against compares a range with those that are wanted.
+func against(r ipam.Range, wanted []addressRange) (same, overlaps bool) {
+	for _, w := range wanted {
+		same = same || w.first == r.First && w.last == r.Last
+		overlaps = overlaps || !r.Last.Less(w.first) && !w.last.Less(r.First)
+	}
+	return same, overlaps
 }
 
 // gatewayIn gives the router only to the subnet that it is in.

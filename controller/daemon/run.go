@@ -17,6 +17,7 @@ import (
 	"github.com/ingot-metal/ingot/controller/store"
 	"github.com/ingot-metal/ingot/controller/store/postgres"
 	"github.com/ingot-metal/ingot/controller/store/seal"
+	"github.com/ingot-metal/ingot/proto/fault"
 )
 
 const (
@@ -49,9 +50,11 @@ type house struct {
 func Run(ctx context.Context, c Config, out, logs io.Writer) (err error) {
 	log := slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: c.level}))
 	h := &house{c: c, log: log, board: event.NewBoard()}
-	if err := h.keys(); err != nil {
+	lock, err := h.keys()
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	dsn, stopDatabase, err := h.database(ctx)
 	if err != nil {
 		return err
@@ -78,17 +81,23 @@ func Run(ctx context.Context, c Config, out, logs io.Writer) (err error) {
 	return err
 }
 
-// keys makes the data directory and reads what identifies this controller.
-func (h *house) keys() (err error) {
+// keys makes the data directory, claims it, and reads what identifies this
+// controller. The caller closes the claim, last of all.
+func (h *house) keys() (lock *os.File, err error) {
 	// Others may pass through it: the private PostgreSQL runs as another user.
 	if err := os.MkdirAll(h.c.DataDir, 0o755); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
+		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
-	if h.id, err = controllerID(h.c.DataDir); err != nil {
-		return err
+	if lock, err = claim(h.c.DataDir); err != nil {
+		return nil, err
 	}
-	h.ring, err = seal.EnsureFile(h.c.KeyFile)
-	return err
+	if h.id, err = controllerID(h.c.DataDir); err == nil {
+		h.ring, err = seal.EnsureFile(h.c.KeyFile)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
 }
 
 // database gives the address of the one that is configured, or of our own.
@@ -113,6 +122,7 @@ func (h *house) furnish(ctx context.Context, out io.Writer) error {
 	if h.authority, err = auth.OpenAuthority(cert, key); err != nil {
 		return err
 	}
+	same := h.sameDatabase()
 	if err := writeWhole(filepath.Join(h.c.DataDir, "ca.pem"), h.authority.PEM(), 0o644); err != nil {
 		return err
 	}
@@ -127,7 +137,7 @@ func (h *house) furnish(ctx context.Context, out io.Writer) error {
 	if err := h.store.ControllerStart(ctx, h.id, h.c.Name); err != nil {
 		return err
 	}
-	if err := ensureRanges(ctx, h.store, h.c, h.segs); err != nil {
+	if err := ensureRanges(ctx, h.store, h.c, h.segs, h.log); err != nil {
 		return err
 	}
 	// Whoever has the key file may sign links, so controllers accept each other's.
@@ -137,15 +147,23 @@ func (h *house) furnish(ctx context.Context, out io.Writer) error {
 	if h.images, err = image.Open(filepath.Join(h.c.DataDir, "images"), image.Options{Logger: h.log.With("part", "images")}); err != nil {
 		return err
 	}
-	if err := h.firstToken(ctx, out); err != nil {
+	err = h.settleCopies(ctx, same)
+	if err == nil {
+		err = h.firstToken(ctx, out)
+	}
+	if err != nil {
 		return errors.Join(err, h.images.Close())
 	}
 	return nil
 }
 
-// firstToken prints the first token, the only time that it can be seen.
+// firstToken prints the first token, or a new one in its place where that is
+// asked for: the only time that it can be seen.
 func (h *house) firstToken(ctx context.Context, out io.Writer) error {
 	token, err := h.store.TokenBootstrap(ctx, adminName)
+	if err == nil && token == "" && h.c.ResetAdminToken {
+		token, err = h.newToken(ctx)
+	}
 	if err != nil || token == "" {
 		return err
 	}
@@ -154,6 +172,14 @@ func (h *house) firstToken(ctx context.Context, out io.Writer) error {
 		return errors.Join(fmt.Errorf("print the admin token: %w", err), h.store.TokenRevoke(ctx, adminName, "ingotd"))
 	}
 	return nil
+}
+
+// newToken ends the admin's tokens and makes another.
+func (h *house) newToken(ctx context.Context) (seal.Secret, error) {
+	if err := h.store.TokenRevoke(ctx, adminName, "ingotd"); err != nil && !fault.Is(err, fault.NotFound) {
+		return "", err
+	}
+	return h.store.TokenCreate(ctx, adminName, "ingotd")
 }
 
 // heartbeat tells the other controllers that this one lives.

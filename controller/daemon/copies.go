@@ -1,0 +1,85 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/ingot-metal/ingot/controller/image"
+	"github.com/ingot-metal/ingot/controller/store"
+	"github.com/ingot-metal/ingot/proto/fault"
+)
+
+// imagePage is how many images are looked up at a time.
+const imagePage = 200
+
+// sameDatabase reports whether this data directory belongs to the database that
+// was opened: their authorities are equal, or the directory is new.
+func (h *house) sameDatabase() bool {
+	old, err := os.ReadFile(filepath.Join(h.c.DataDir, "ca.pem"))
+	return err != nil || bytes.Equal(old, h.authority.PEM())
+}
+
+// settleCopies makes disk and rows agree about this controller's images, before
+// anybody may ask for one. An import that was cut off between its last rename and
+// its row was never acknowledged, and neither was a deletion after its row was
+// gone: such a copy is removed. With another database than before nothing is.
+func (h *house) settleCopies(ctx context.Context, same bool) error {
+	copies, err := h.images.List(ctx)
+	if err != nil {
+		return err
+	}
+	kept := map[string]bool{}
+	for _, c := range copies {
+		kept[c.Digest.Hex()] = true
+		row, err := h.store.ImageGet(ctx, c.Digest.Hex())
+		switch {
+		case fault.Is(err, fault.NotFound):
+			err = h.leftover(c, same)
+		case err == nil && !slices.Contains(row.HostedOn, h.id):
+			err = h.store.ImageRecord(ctx, row, h.id, "ingotd")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return h.forgetLost(ctx, kept)
+}
+
+func (h *house) leftover(c image.Image, same bool) error {
+	if !same {
+		h.log.Warn("image on disk is unknown to this database, which is not the one of before; it is left alone", "image", string(c.Digest))
+		return nil
+	}
+	h.log.Info("image on disk was never recorded, or was deleted; its copy is removed", "image", string(c.Digest), "bytes", c.Manifest.PackedSizeBytes)
+	return h.images.Delete(c.Digest)
+}
+
+// forgetLost takes back what the rows say of copies that are not here any more.
+func (h *house) forgetLost(ctx context.Context, kept map[string]bool) error {
+	for token := ""; ; {
+		page, next, err := h.store.ImageList(ctx, imagePage, token)
+		if err != nil {
+			return err
+		}
+		if err := h.forgetOf(ctx, page, kept); err != nil || next == "" {
+			return err
+		}
+		token = next
+	}
+}
+
+func (h *house) forgetOf(ctx context.Context, page []store.Image, kept map[string]bool) error {
+	for _, row := range page {
+		if kept[row.Digest] || !slices.Contains(row.HostedOn, h.id) {
+			continue
+		}
+		h.log.Error("copy of an image is gone from the disk or cannot be read: import it again", "image", row.Digest, "name", row.Name)
+		if err := h.store.ImageCopyForget(ctx, row.Digest, h.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
