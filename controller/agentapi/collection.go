@@ -12,10 +12,10 @@ import (
 )
 
 // Bounds on what is taken from a collection into rows. The collection itself
-// is kept whole.
+// is kept whole. The store refuses more than these.
 const (
 	maxText  = 200
-	maxNICs  = 128
+	maxNICs  = 64
 	maxDisks = 512
 )
 

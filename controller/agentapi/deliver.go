@@ -46,11 +46,12 @@ func holds(orders []machine.Order, id int64) bool {
 // retract sends a cancel for an order that is open no more without a result.
 func (st *stream) retract(ctx context.Context, id int64) error {
 	o, err := st.server.Store.OrderGet(ctx, id)
-	if err != nil {
+	gone := fault.Is(err, fault.NotFound) // with its machine: deleted
+	if err != nil && !gone {
 		return st.passing(err, "look for an order")
 	}
 	st.sent[id] = false
-	if o.State == machine.OrderSuperseded {
+	if gone || o.State == machine.OrderSuperseded {
 		return st.wire.Send(cancelOf(id))
 	}
 	return nil
@@ -92,7 +93,7 @@ func (st *stream) refuse(ctx context.Context, o machine.Order, cause error) erro
 		o.Reason = machine.ReasonDiskGone
 	}
 	st.sent[o.ID] = false
-	if err := st.server.Store.OrderFinish(ctx, o); err != nil {
+	if err := st.server.Store.OrderFinish(ctx, o); err != nil && !fault.Is(err, fault.Stale) {
 		delete(st.sent, o.ID)
 		return st.passing(err, "end an order")
 	}

@@ -3,6 +3,8 @@ package agentapi
 import (
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/ingot-metal/ingot/controller/machine"
 	"github.com/ingot-metal/ingot/proto/agent"
 )
@@ -40,7 +42,7 @@ func resultOf(r *agent.JobResult) machine.Result {
 	for _, e := range r.GetErase().GetReceipts()[:min(len(r.GetErase().GetReceipts()), maxDisks)] {
 		out.Erase = append(out.Erase, machine.EraseReceipt{
 			DiskSerial: text(e.GetDiskSerial()), DiskModel: text(e.GetDiskModel()), WWN: text(e.GetWwn()), SizeBytes: e.GetSizeBytes(), Method: text(e.GetMethod()),
-			StartedAt: e.GetStartedAt().AsTime(), EndedAt: e.GetEndedAt().AsTime(), VerifiedBytes: e.GetVerifiedBytes(), Verified: e.GetVerified(),
+			StartedAt: instant(e.GetStartedAt()), EndedAt: instant(e.GetEndedAt()), VerifiedBytes: e.GetVerifiedBytes(), Verified: e.GetVerified(),
 			DoesNotProve: text(e.GetDoesNotProve()),
 		})
 	}
@@ -65,3 +67,12 @@ func deployResult(d *agent.DeployResult) *machine.DeployResult {
 
 // bounded keeps a claimed duration within what a deploy may take.
 func bounded(d time.Duration) time.Duration { return min(max(d, 0), 24*time.Hour) }
+
+// instant is a claimed time; zero for none, and for one that cannot be written
+// down (RFC 3339 ends with the year 9999).
+func instant(t *timestamppb.Timestamp) time.Time {
+	if !t.IsValid() {
+		return time.Time{}
+	}
+	return t.AsTime()
+}

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"time"
-
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ingot-metal/ingot/controller/event"
 	"github.com/ingot-metal/ingot/controller/machine"
@@ -32,6 +30,7 @@ const (
 var (
 	errReplaced = fault.New(fault.Stale, "a newer stream of this machine took its place")
 	errSilent   = fault.New(fault.Unavailable, "nothing came for %s", silentAfter)
+	errTaken    = fault.New(fault.Unavailable, "this stream counts as ended: its controller was taken for dead; connect again")
 	errExpired  = fault.New(fault.Unauthenticated, "the certificate has ended; renew it and connect again")
 )
 
@@ -52,8 +51,12 @@ type stream struct {
 	out    chan *agent.ToAgent
 	wake   chan struct{}
 	cancel context.CancelCauseFunc
-	// sent are the orders delivered on this stream; touched by the sender only.
-	sent map[int64]bool
+	// number is the stream's in the store.
+	number uint64
+	// sent are the orders delivered on this stream, shown is what its console was
+	// told last; both touched by the sender only.
+	sent  map[int64]bool
+	shown shown
 }
 
 // Connect implements the service.
@@ -74,26 +77,27 @@ func (s *Server) Connect(wire agent.AgentService_ConnectServer) error {
 		log:   s.Log.With("machine_id", who.MachineID, "boot_generation", who.BootGeneration),
 		out:   make(chan *agent.ToAgent, outQueue), wake: make(chan struct{}, 1), sent: map[int64]bool{},
 	}
-	number, stored, err := s.Store.AgentOnline(ctx, st.agent.id, st.agent.generation, s.ControllerID)
+	number, _, err := s.Store.AgentOnline(ctx, st.agent.id, st.agent.generation, s.ControllerID)
 	if err != nil {
 		return err
 	}
-	defer st.offline(number)
+	st.number = number
+	defer st.offline()
 	s.hub.join(st)
 	defer s.hub.leave(st)
 	st.log.Info("agent connected", "ip", host)
-	err = st.run(ctx, stored)
+	err = st.run(ctx)
 	st.log.Info("agent disconnected", "err", err)
 	return err
 }
 
 // offline records the end of the stream, even when the database has to be
 // waited for a little.
-func (st *stream) offline(number uint64) {
+func (st *stream) offline() {
 	st.server.Board.Drop(st.agent.id)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(st.wire.Context()), 10*time.Second)
 	defer cancel()
-	if err := st.server.Store.AgentOffline(ctx, st.agent.id, st.agent.generation, number); err != nil {
+	if err := st.server.Store.AgentOffline(ctx, st.agent.id, st.agent.generation, st.number); err != nil {
 		st.log.Warn("record the end of a stream", "err", err)
 	}
 }
@@ -109,10 +113,12 @@ func (st *stream) look() {
 	}
 }
 
-func (st *stream) run(ctx context.Context, stored uint64) error {
+func (st *stream) run(ctx context.Context) error {
 	received := make(chan error, 1)
 	heard := make(chan struct{}, 1)
-	go func() { received <- st.receive(ctx, stored, heard) }()
+	// It ends when gRPC ends the stream, which is right after the handler: so
+	// nobody can wait for it here.
+	go func() { received <- st.guarded(ctx, heard) }()
 	err := st.send(ctx, heard, received)
 	st.cancel(err)
 	return err
@@ -141,19 +147,31 @@ func (st *stream) send(ctx context.Context, heard <-chan struct{}, received <-ch
 			if err := st.wire.Send(m); err != nil {
 				return err
 			}
-			if m.GetWelcome() != nil {
-				wake = st.wake
+			if w := m.GetWelcome(); w != nil {
+				wake, st.shown = st.wake, shownBy(w)
 			}
 		case <-wake:
-			if err := st.deliver(ctx); err != nil {
+			if err := errors.Join(st.follow(ctx), st.deliver(ctx)); err != nil {
 				return err
 			}
 		}
 	}
 }
 
+// guarded keeps a panic over what an agent sent from ending the process; the
+// server's own guard sees the handler's goroutine only.
+func (st *stream) guarded(ctx context.Context, heard chan<- struct{}) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			st.log.Error("panic while reading from an agent", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fault.New(fault.Unknown, "the controller could not take a message")
+		}
+	}()
+	return st.receive(ctx, heard)
+}
+
 // receive is the receiving half.
-func (st *stream) receive(ctx context.Context, stored uint64, heard chan<- struct{}) error {
+func (st *stream) receive(ctx context.Context, heard chan<- struct{}) error {
 	for first := true; ; first = false {
 		m, err := st.wire.Recv()
 		if errors.Is(err, io.EOF) {
@@ -172,16 +190,16 @@ func (st *stream) receive(ctx context.Context, stored uint64, heard chan<- struc
 		if hello := m.GetHello(); first != (hello != nil) {
 			return fault.New(fault.Invalid, "a stream begins with one hello")
 		}
-		if err := st.take(ctx, m, stored); err != nil {
+		if err := st.take(ctx, m); err != nil {
 			return err
 		}
 	}
 }
 
-func (st *stream) take(ctx context.Context, m *agent.FromAgent, stored uint64) error {
+func (st *stream) take(ctx context.Context, m *agent.FromAgent) error {
 	switch x := m.GetMessage().(type) {
 	case *agent.FromAgent_Hello:
-		return st.welcome(ctx, x.Hello, stored)
+		return st.welcome(ctx, x.Hello)
 	case *agent.FromAgent_Report:
 		return st.report(ctx, x.Report)
 	case *agent.FromAgent_Progress:
@@ -194,22 +212,15 @@ func (st *stream) take(ctx context.Context, m *agent.FromAgent, stored uint64) e
 	return nil
 }
 
-func (st *stream) welcome(ctx context.Context, h *agent.Hello, stored uint64) error {
-	m, err := st.server.Store.MachineGet(ctx, string(st.agent.id))
+func (st *stream) welcome(ctx context.Context, h *agent.Hello) error {
+	at, err := st.server.Store.AgentStanding(ctx, st.agent.id)
 	if err != nil {
 		return err
 	}
-	next := "wait: nothing is asked of it"
-	switch {
-	case !m.Approved:
-		next = "ingot machine approve " + string(m.ID)
-	case m.Reason != machine.ReasonNone:
-		next = machine.CauseOf(m.Reason).Next
+	if at.BootGeneration != st.agent.generation {
+		return errReplaced
 	}
-	if err := st.queue(ctx, &agent.ToAgent{Message: &agent.ToAgent_Welcome{Welcome: &agent.Welcome{
-		ControllerTime: timestamppb.Now(), AliveInterval: durationpb.New(aliveInterval), AcknowledgedSequence: stored,
-		MachineState: string(m.State), NextStep: next, MachineName: m.Hostname,
-	}}}); err != nil {
+	if err := st.queue(ctx, welcomeOf(st.agent.id, at)); err != nil {
 		return err
 	}
 	if id := h.GetRunningOrderId(); id != 0 {
@@ -232,11 +243,15 @@ func (st *stream) queue(ctx context.Context, m *agent.ToAgent) error {
 }
 
 // answer tells the agent what became of an order that it works on: go on when
-// its result is stored, stop when it was superseded, nothing while it is open.
+// its result is stored, stop when it was superseded or is none of this
+// machine's, nothing while it is open.
 func (st *stream) answer(ctx context.Context, id int64) error {
 	o, err := st.server.Store.OrderGet(ctx, id)
-	if err != nil || o.MachineID != st.agent.id {
-		return fmt.Errorf("order %d: %w", id, errors.Join(err, fault.New(fault.Denied, "not an order of this machine")))
+	switch {
+	case fault.Is(err, fault.NotFound) || err == nil && o.MachineID != st.agent.id:
+		return st.queue(ctx, cancelOf(id))
+	case err != nil:
+		return err
 	}
 	switch o.State {
 	case machine.OrderSucceeded, machine.OrderFailed:

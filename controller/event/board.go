@@ -1,5 +1,5 @@
-// Package event is what happens to machines: the board of progress, which is of
-// the moment and never a row, and following the history that is kept.
+// Package event holds what happens to machines at the moment: the board of
+// progress, which is never a row. The history that is kept is the store's.
 package event
 
 import (

@@ -1,5 +1,7 @@
 package machine
 
+import "strings"
+
 // Reason is a code of the catalogue: why a machine stopped. Empty means nothing
 // is wrong.
 type Reason string
@@ -97,6 +99,18 @@ func CauseOf(r Reason) Cause {
 		}
 	}
 	return Catalogue[0]
+}
+
+// NextFor is Next with the machine named in its commands, where ID stands for
+// it.
+func (c Cause) NextFor(id ID) string {
+	words := strings.Split(c.Next, " ")
+	for i, w := range words {
+		if w == "ID" || strings.HasPrefix(w, "ID") && strings.Trim(w[2:], ".,;:") == "" {
+			words[i] = string(id) + w[2:]
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // Known reports whether r stands in the catalogue.

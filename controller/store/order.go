@@ -153,8 +153,8 @@ func (s *Store) orderFinish(ctx context.Context, tx pgx.Tx, id machine.ID, o mac
 		o.Reason = machine.ReasonNone
 	}
 	plain, err := json.Marshal(o.Result)
-	if err != nil {
-		return err
+	if err != nil { // a value that cannot be written down: it will never be
+		return fault.Wrap(fault.Invalid, err, "result of order %d", o.ID)
 	}
 	sealed, err := s.ring.Seal(plain, resultPlace(o.ID))
 	if err != nil {

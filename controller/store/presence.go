@@ -51,14 +51,31 @@ func (s *Store) AgentOffline(ctx context.Context, id machine.ID, bootGeneration,
 	return err
 }
 
-// AgentStream says which stream of an agent is the machine's: a controller ends
-// its own when it is another.
-func (s *Store) AgentStream(ctx context.Context, id machine.ID) (bootGeneration, stream uint64, online bool, err error) {
-	err = s.pool.QueryRow(ctx, s.sql.Get("AgentStream"), id).Scan(&bootGeneration, &stream, &online)
+// Standing is what the holder of a stream follows about its machine.
+type Standing struct {
+	Hostname string
+	Approved bool
+	State    machine.State
+	Outcome  machine.Outcome
+	Reason   machine.Reason
+	// BootGeneration and Stream say whose the machine is: a controller ends its
+	// own stream when it is another, or when it is not Online any more.
+	BootGeneration uint64
+	Stream         uint64
+	Online         bool
+	// Stored is the highest report of the boot that the database has.
+	Stored uint64
+}
+
+// AgentStanding reads it, from one row.
+func (s *Store) AgentStanding(ctx context.Context, id machine.ID) (Standing, error) {
+	var a Standing
+	err := s.pool.QueryRow(ctx, s.sql.Get("AgentStanding"), id).Scan(&a.Hostname, &a.Approved, &a.State, &a.Outcome, &a.Reason,
+		&a.BootGeneration, &a.Stream, &a.Online, &a.Stored)
 	if err == pgx.ErrNoRows {
-		return 0, 0, false, noMachine(string(id))
+		return a, noMachine(string(id))
 	}
-	return bootGeneration, stream, online, wrap(err, "look for the stream of machine %s", id)
+	return a, wrap(err, "look how machine %s stands", id)
 }
 
 // ControllerStart registers a controller and forgets the streams that its

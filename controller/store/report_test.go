@@ -178,8 +178,8 @@ func TestPresence(t *testing.T) {
 	if err := s.ControllerHeartbeat(t.Context(), "c1"); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, online, err := s.AgentStream(t.Context(), c.MachineID); err != nil || online {
-		t.Errorf("got online=%v, %v", online, err)
+	if at, err := s.AgentStanding(t.Context(), c.MachineID); err != nil || at.Online {
+		t.Errorf("got online=%v, %v", at.Online, err)
 	}
 	_, _, err = s.AgentOnline(t.Context(), c.MachineID, 7, "c1")
 	wantKind(t, err, fault.Stale)

@@ -768,7 +768,7 @@ type Hello struct {
 	AgentVersion string                 `protobuf:"bytes,1,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
 	// Highest sequence that the agent has made so far; 0 for none.
 	LastSequence uint64 `protobuf:"varint,2,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
-	// Order that the agent is working on, if any.
+	// Order that the agent is working on, or whose Proceed it awaits, if any.
 	RunningOrderId int64  `protobuf:"varint,3,opt,name=running_order_id,json=runningOrderId,proto3" json:"running_order_id,omitempty"`
 	BootId         string `protobuf:"bytes,4,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	unknownFields  protoimpl.UnknownFields

@@ -63,8 +63,9 @@ RETURNING agent_stream, report_sequence;
 UPDATE machine SET agent_online = false, agent_seen_at = ingot_now(), wake_at = least(wake_at, ingot_now())
 WHERE id = $1 AND boot_generation = $2 AND agent_stream = $3 AND agent_online;
 
--- name: AgentStream
-SELECT boot_generation, agent_stream, agent_online FROM machine WHERE id = $1;
+-- name: AgentStanding
+SELECT hostname, approved, state, outcome, reason, boot_generation, agent_stream, agent_online, report_sequence
+FROM machine WHERE id = $1;
 
 -- name: ControllerStart
 INSERT INTO controller (id, name) VALUES ($1, $2)
