@@ -78,7 +78,7 @@ func listIn(mount, dir string) ([]string, error) {
 		return nil, err
 	}
 	defer root.Close()
-	d, err := root.Open("." + dir)
+	d, err := openAt(root, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +109,9 @@ func entrySystem(fields map[string][]string, vars map[string]string) System {
 		s.Kernel = linux[0]
 	}
 	for _, line := range fields["initrd"] {
+		if len(s.Initrds) > maxInitrds {
+			break // check refuses it
+		}
 		for _, name := range strings.Fields(expand(line, vars)) {
 			s.Initrds = append(s.Initrds, stripDevice(name))
 		}

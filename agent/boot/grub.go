@@ -21,10 +21,16 @@ type grub struct {
 	conditions []condition
 	entries    int
 	depth      int // of source and configfile
+	included   int // scripts read by them
+	expanded   int // bytes of all words so far
 	// wantsEntries: the script says blscfg, so that the menu is made of boot
 	// loader entries.
 	wantsEntries bool
 }
+
+// maxScript bounds what all scripts together come to, in bytes: a few lines can
+// ask for gigabytes by repeating a long variable.
+const maxScript = 16 << 20
 
 type menuItem struct {
 	title, id string
@@ -62,6 +68,9 @@ func (g *grub) read(script string) error {
 		var words []string
 		for _, w := range line {
 			words = append(words, expand(w, g.vars))
+			if g.expanded += len(words[len(words)-1]); g.expanded > maxScript {
+				return fmt.Errorf("scripts have more than %d bytes with their variables put in", maxScript)
+			}
 		}
 		if err := g.command(words); err != nil {
 			return err
@@ -264,12 +273,15 @@ func stripDevice(file string) string {
 
 // include reads another script of the same filesystem, if it is there.
 func (g *grub) include(words []string) error {
-	const maxDepth = 4
+	const maxDepth, maxIncluded = 4, 64
 	if len(words) < 2 {
 		return nil
 	}
 	if g.depth == maxDepth {
 		return fmt.Errorf("scripts include each other more than %d deep", maxDepth)
+	}
+	if g.included++; g.included > maxIncluded {
+		return fmt.Errorf("more than %d scripts are included", maxIncluded)
 	}
 	data, err := readIn(g.mount, stripDevice(words[1]))
 	if err != nil {

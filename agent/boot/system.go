@@ -9,6 +9,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Why an installed system cannot be started by kexec. The caller reboots
@@ -83,7 +85,7 @@ func openIn(mount, file string) (*os.File, error) {
 	defer root.Close()
 	name := path.Clean("/" + file)
 	for range 8 {
-		f, err := root.Open("." + name)
+		f, err := openAt(root, name)
 		if err == nil {
 			return regular(f)
 		}
@@ -94,6 +96,12 @@ func openIn(mount, file string) (*os.File, error) {
 		name = path.Clean(target)
 	}
 	return nil, fmt.Errorf("%s: too many links", file)
+}
+
+// openAt opens without waiting: a named pipe in an image would have nobody at
+// its other end, for ever.
+func openAt(root *os.Root, name string) (*os.File, error) {
+	return root.OpenFile("."+name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
 func regular(f *os.File) (*os.File, error) {
