@@ -296,6 +296,23 @@ func (o *orders) runningID() int64 {
 	return o.running
 }
 
+// openID is the order that the controller is to speak about in a new stream: the
+// running one, else one whose result was given and that something is to follow,
+// for the word to proceed may have been lost with the last stream.
+func (o *orders) openID() int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.running != 0 {
+		return o.running
+	}
+	for _, r := range slices.Backward(o.state.Records) {
+		if r.Done && r.After != job.Stay {
+			return r.ID
+		}
+	}
+	return 0
+}
+
 func kindOf(order *agent.Order) string {
 	switch order.Job.(type) {
 	case *agent.Order_Commission:

@@ -104,7 +104,7 @@ func orCause(ctx context.Context, err error) error {
 func (s *Session) greet(c connection) (*agent.Welcome, error) {
 	if err := s.write(c, &agent.FromAgent{Message: &agent.FromAgent_Hello{Hello: &agent.Hello{
 		AgentVersion: s.cfg.Version, LastSequence: s.outbox.lastSequence(),
-		RunningOrderId: s.orders.runningID(), BootId: s.cfg.BootID,
+		RunningOrderId: s.orders.openID(), BootId: s.cfg.BootID,
 	}}}); err != nil && !errors.Is(err, errEnded) {
 		return nil, err
 	}
