@@ -118,6 +118,8 @@ func (l *LAN) AddTap(name string) error {
 	t := &netlink.Tuntap{
 		LinkAttrs: netlink.LinkAttrs{Name: name}, Mode: netlink.TUNTAP_MODE_TAP,
 		Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR,
+		// Ours, because a namespace of an ordinary user knows no other id.
+		Owner: uint32(os.Getuid()), Group: uint32(os.Getgid()),
 	}
 	err := netlink.LinkAdd(t)
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOENT) {
