@@ -248,6 +248,7 @@ func TestRefusalsWriteNothing(t *testing.T) {
 		"digest":             {func(b *bench) { b.order.ImageDigest = "sha256:" + strings.Repeat("0", 64) }, job.ReasonImageDigest},
 		"manifest":           {func(b *bench) { b.order.Manifest = b.order.Manifest[1:] }, job.ReasonImageDigest},
 		"no source":          {func(b *bench) { b.order.FrameUrls[0] += "/../nothing-here?%zz" }, job.ReasonImageGone},
+		"seed too large":     {func(b *bench) { b.order.Seed.UserData = make([]byte, seedBytes) }, job.ReasonAgentError},
 		"architecture":       {func(b *bench) { b.machine.Architecture = "arm64" }, job.ReasonImageLayout},
 		"MBR": {func(b *bench) {
 			b.order.ImageDigest, b.order.Manifest, b.order.FrameUrls = string(mbr.digest), mbr.manifest, []string{mbr.url}

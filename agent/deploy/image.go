@@ -5,8 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/zstd"
-
+	"github.com/ingot-metal/ingot/imaging/codec"
 	"github.com/ingot-metal/ingot/imaging/manifest"
 	"github.com/ingot-metal/ingot/imaging/writer"
 )
@@ -17,16 +16,22 @@ type content struct {
 	ctx      context.Context // of the one phase that this lives in
 	manifest *manifest.Manifest
 	source   writer.Source
-	decoder  *zstd.Decoder
-	frames   map[int][]byte // those fetched; see maxPeek
+	decoder  *codec.FrameDecoder
+	fetched  int            // see maxPeek
+	frames   map[int][]byte // the latest of them, maxHeld bytes at most
 }
 
-// maxPeek bounds the frames that a look may fetch: tables at both ends, and the
-// start of each partition.
-const maxPeek = 48
+const (
+	// maxPeek bounds the frames that a look may fetch: tables at both ends, and
+	// the start of each partition.
+	maxPeek = 48
+	// maxHeld is for the largest frames: 48 of them would not fit into a
+	// machine with 1 GiB.
+	maxHeld = 64 << 20
+)
 
 func newContent(ctx context.Context, m *manifest.Manifest, source writer.Source) (*content, error) {
-	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(manifest.MaxFrameSize))
+	decoder, err := codec.NewFrameDecoder(int(m.FrameSizeBytes))
 	if err != nil {
 		return nil, fmt.Errorf("look at the image: %w", err)
 	}
@@ -61,9 +66,10 @@ func (c *content) frame(i int) ([]byte, error) {
 	if data, ok := c.frames[i]; ok {
 		return data, nil
 	}
-	if len(c.frames) >= maxPeek {
+	if c.fetched == maxPeek {
 		return nil, fmt.Errorf("look at the image: more than %d frames are needed", maxPeek)
 	}
+	c.fetched++
 	packed, err := c.fetch(f)
 	if err != nil {
 		return nil, &writer.SourceError{Frame: i, Err: err}
@@ -73,10 +79,12 @@ func (c *content) frame(i int) ([]byte, error) {
 		return nil, wrong
 	}
 	wrong.Stage = writer.StageContent
-	data, err := c.decoder.DecodeAll(packed, make([]byte, 0, f.Size))
-	if err != nil || manifest.Sum(data) != f.SHA256 {
-		wrong.Err = err
+	data := make([]byte, f.Size)
+	if wrong.Err = c.decoder.Decode(packed, data); wrong.Err != nil || manifest.Sum(data) != f.SHA256 {
 		return nil, wrong
+	}
+	if (len(c.frames)+1)*int(c.manifest.FrameSizeBytes) > maxHeld {
+		clear(c.frames)
 	}
 	c.frames[i] = data
 	return data, nil

@@ -82,16 +82,17 @@ func (d *deploy) checkLayout(run *job.Run, image *content) error {
 		return job.Failf(job.ReasonImageLayout, "this machine starts by UEFI, and the image has no EFI system partition")
 	}
 	d.growRoot = true
-	_, _, err = table.Fit(size, gpt.Seed{Name: seedName, SizeBytes: seedBytes}, true)
+	_, seed, err := table.Fit(size, gpt.Seed{Name: seedName, SizeBytes: seedBytes}, true)
 	if errors.Is(err, gpt.ErrRootNotLast) || errors.Is(err, gpt.ErrNoRoot) {
 		d.growRoot = false
 		d.warn(run, "root_not_grown", "The image's root partition keeps its size: %v", err)
-		_, _, err = table.Fit(size, gpt.Seed{Name: seedName, SizeBytes: seedBytes}, false)
+		_, seed, err = table.Fit(size, gpt.Seed{Name: seedName, SizeBytes: seedBytes}, false)
 	}
 	if err != nil {
 		return fmt.Errorf("partition table for %s: %w", d.target.Name(), err)
 	}
-	return nil
+	_, err = d.seedVolume(seed) // does it fit?
+	return err
 }
 
 // checkOthers looks for disks that could be taken for the one that is written.

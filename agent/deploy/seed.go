@@ -21,13 +21,9 @@ import (
 // the seeds that earlier deploys left on other disks: the system takes the first
 // that it finds.
 func (d *deploy) plantSeed(_ context.Context, run *job.Run) error {
-	size := d.table.Size(d.seed)
-	volume, err := fat.Build(fat.Options{
-		SizeBytes: size, SectorSize: d.table.SectorSize, Label: seedName,
-		Serial: crc32.ChecksumIEEE(d.seed.ID[:]), Time: time.Now(), HiddenSectors: uint32(min(d.seed.FirstLBA, 1<<32-1)),
-	}, seedFiles(d.order.GetSeed()))
+	volume, err := d.seedVolume(d.seed)
 	if err != nil {
-		return job.Fail(job.ReasonAgentError, fmt.Errorf("first-boot data: %w", err))
+		return err
 	}
 	offset := d.table.Offset(d.seed)
 	if _, err := d.device.WriteAt(volume, offset); err != nil {
@@ -52,6 +48,19 @@ func (d *deploy) plantSeed(_ context.Context, run *job.Run) error {
 	return nil
 }
 
+// seedVolume makes the filesystem for a seed partition.
+func (d *deploy) seedVolume(p gpt.Partition) ([]byte, error) {
+	sector := int(d.manifest.SectorSize)
+	volume, err := fat.Build(fat.Options{
+		SizeBytes: int64(p.Sectors()) * int64(sector), SectorSize: sector, Label: seedName,
+		Serial: crc32.ChecksumIEEE(p.ID[:]), Time: time.Now(), HiddenSectors: uint32(min(p.FirstLBA, 1<<32-1)),
+	}, seedFiles(d.order.GetSeed()))
+	if err != nil {
+		return nil, job.Fail(job.ReasonAgentError, fmt.Errorf("first-boot data: %w", err))
+	}
+	return volume, nil
+}
+
 // seedFiles are the four of NoCloud; meta-data and user-data must be there, the
 // others only when there is something in them.
 func seedFiles(s interface {
@@ -71,14 +80,15 @@ func seedFiles(s interface {
 }
 
 // removeSeeds blanks the start of every seed on another disk. A disk that
-// refuses is a warning: the seed that counts is written.
+// refuses is a warning: the seed that counts is written. So is one that another
+// machine may be running from.
 func (d *deploy) removeSeeds(run *job.Run, other disk.Disk) {
 	if !other.Usable() {
 		return
 	}
 	places, err := seedsOn(other)
 	if err == nil && len(places) > 0 {
-		err = blankAt(other, places)
+		err = d.blankAt(other, places)
 	}
 	switch {
 	case err != nil:
@@ -124,8 +134,11 @@ func seedsOn(other disk.Disk) ([]int64, error) {
 	return places, nil
 }
 
-func blankAt(other disk.Disk, places []int64) (err error) {
-	device, err := open(other)
+func (d *deploy) blankAt(other disk.Disk, places []int64) (err error) {
+	if !other.Local() {
+		return errors.New("it is reached over a network and may be another machine's")
+	}
+	device, err := d.open(other)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,36 +18,58 @@ import (
 // layout takes the target and wipes what could be mistaken for something, there
 // and on the disks that were given over to it.
 func (d *deploy) layout(_ context.Context, run *job.Run) error {
-	for _, other := range d.wipe {
-		if err := wipe(other); err != nil {
-			return explained(err)
-		}
-		d.warn(run, "other_disk_wiped", "Disk %s bore the image's ids; its signatures were wiped as ordered.", other.Name())
-	}
-	device, err := open(d.target)
+	// First, so that a target that is in use costs no other disk its content.
+	device, err := d.open(d.target)
 	if err != nil {
 		return explained(err)
 	}
 	d.device = device
+	for _, other := range d.wipe {
+		if err := d.wipeOther(other); err != nil {
+			return explained(err)
+		}
+		d.warn(run, "other_disk_wiped", "Disk %s bore the image's ids; its signatures were wiped as ordered.", other.Name())
+	}
 	return explained(writer.WipeSignatures(device))
 }
 
-func open(d disk.Disk) (*writer.Device, error) {
-	device, err := writer.Open(d.Path, writer.OpenOptions{SectorSize: int(d.Info.LogicalSectorBytes)})
+// open takes a disk to write to it, and makes sure that it is the one that
+// prepare saw: the kernel's name may have gone to another one since, hours ago
+// for an old seed, but stays while the device is open.
+func (d *deploy) open(wanted disk.Disk) (*writer.Device, error) {
+	device, err := writer.Open(wanted.Path, writer.OpenOptions{SectorSize: int(wanted.Info.LogicalSectorBytes)})
 	if errors.Is(err, unix.EBUSY) {
 		err = fmt.Errorf("%w: is an array, a volume group or a filesystem on it active?", err)
 	}
-	return device, err
+	if err != nil {
+		return nil, err
+	}
+	if err := d.confirm(wanted, device); err != nil {
+		return nil, errors.Join(err, device.Close())
+	}
+	return device, nil
 }
 
-func wipe(d disk.Disk) (err error) {
-	device, err := open(d)
+func (d *deploy) confirm(wanted disk.Disk, device *writer.Device) error {
+	disks, err := d.machine.Disks()
+	if err != nil {
+		return err
+	}
+	same := slices.ContainsFunc(disks, wanted.Same)
+	if !same || device.Size() != int64(wanted.Info.SizeBytes) || device.SectorSize() != int(wanted.Info.LogicalSectorBytes) {
+		return fmt.Errorf("%s is another disk now than when the checks were made: %w", wanted.Name(), disk.ErrGone)
+	}
+	return nil
+}
+
+func (d *deploy) wipeOther(other disk.Disk) (err error) {
+	device, err := d.open(other)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, device.Close()) }()
 	if err := writer.WipeSignatures(device); err != nil {
-		return fmt.Errorf("%s: %w", d.Name(), err)
+		return fmt.Errorf("%s: %w", other.Name(), err)
 	}
 	return reread(device)
 }

@@ -108,6 +108,18 @@ func (d Disk) Usable() bool {
 	return !d.Info.ReadOnly && !d.Info.Removable && d.Info.Transport != "usb"
 }
 
+// Local tells whether no other machine can have this disk too: what is reached
+// over a fabric may be somebody else's.
+func (d Disk) Local() bool {
+	return !slices.Contains([]string{"fc", "iscsi", "tcp", "rdma"}, d.Info.Transport)
+}
+
+// Same tells whether o, from a later listing, is this disk at this path.
+func (d Disk) Same(o Disk) bool {
+	a, b := d.Info, o.Info
+	return d.Path == o.Path && a.Serial == b.Serial && a.Wwn == b.Wwn && a.ByPath == b.ByPath && a.SizeBytes == b.SizeBytes
+}
+
 // Name is how a disk is called in texts for people: what identifies it, and the
 // kernel's name.
 func (d Disk) Name() string {

@@ -117,3 +117,21 @@ func TestPick(t *testing.T) {
 		t.Error("empty selector: got nil, want an error")
 	}
 }
+
+func TestSame(t *testing.T) {
+	t.Parallel()
+	d := Disk{Path: "/dev/sda", Info: &hardware.Disk{Serial: "a", Wwn: "w", SizeBytes: 1}}
+	for name, tc := range map[string]struct {
+		other Disk
+		want  bool
+	}{
+		"same":   {Disk{Path: "/dev/sda", Info: &hardware.Disk{Serial: "a", Wwn: "w", SizeBytes: 1}}, true},
+		"moved":  {Disk{Path: "/dev/sdb", Info: d.Info}, false},
+		"serial": {Disk{Path: "/dev/sda", Info: &hardware.Disk{Serial: "b", Wwn: "w", SizeBytes: 1}}, false},
+		"size":   {Disk{Path: "/dev/sda", Info: &hardware.Disk{Serial: "a", Wwn: "w", SizeBytes: 2}}, false},
+	} {
+		if got := d.Same(tc.other); got != tc.want {
+			t.Errorf("%s: got %v, want %v", name, got, tc.want)
+		}
+	}
+}
