@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,33 +15,23 @@ import (
 func (c *cli) events() *cobra.Command {
 	var machine, resume string
 	var follow bool
-	cmd := &cobra.Command{Use: "events", Short: "Show what happened to machines", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	cmd := &cobra.Command{Use: "events", Short: "Show what happened to machines", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
 		return c.with(func(conn *grpc.ClientConn) error {
 			client := operator.NewEventServiceClient(conn)
 			if !follow {
-				list, err := client.EventList(cmd.Context(), &operator.EventListRequest{Machine: machine, PageSize: 200})
-				if err != nil {
-					return err
-				}
-				for _, e := range list.GetEvents() {
-					c.event(e)
-				}
-				return nil
+				return pages(func(token string) (string, error) {
+					list, err := client.EventList(cmd.Context(), &operator.EventListRequest{Machine: machine, PageSize: 500, PageToken: token})
+					for _, e := range list.GetEvents() {
+						c.event(e)
+					}
+					return list.GetNextPageToken(), err
+				})
 			}
-			watch, err := client.EventWatch(cmd.Context(), &operator.EventWatchRequest{Machine: machine, ResumeToken: resume})
-			if err != nil {
-				return err
+			err := c.watched(cmd.Context(), func() (bool, error) { return c.follow(cmd.Context(), client, machine, &resume) })
+			if cmd.Context().Err() != nil {
+				return nil // the way to end it
 			}
-			for {
-				e, err := watch.Recv()
-				if errors.Is(err, io.EOF) || cmd.Context().Err() != nil {
-					return nil
-				}
-				if err != nil {
-					return err
-				}
-				c.event(e)
-			}
+			return err
 		})
 	}}
 	cmd.Flags().StringVar(&machine, "machine", "", "of this machine only")
@@ -49,21 +40,49 @@ func (c *cli) events() *cobra.Command {
 	return cmd
 }
 
+// follow prints events from resume on, which it moves along, so that a watch that
+// was broken off goes on without a gap.
+func (c *cli) follow(ctx context.Context, client operator.EventServiceClient, machine string, resume *string) (got bool, err error) {
+	watch, err := client.EventWatch(ctx, &operator.EventWatchRequest{Machine: machine, ResumeToken: *resume})
+	if err != nil {
+		return false, err
+	}
+	if _, err := watch.Header(); err != nil {
+		return false, err
+	}
+	for {
+		e, err := watch.Recv()
+		if errors.Is(err, io.EOF) {
+			return got, nil
+		}
+		if err != nil {
+			return got, err
+		}
+		got, *resume = true, e.GetResumeToken()
+		c.event(e)
+	}
+}
+
+// event prints one event, as JSON on a line of its own.
 func (c *cli) event(e *operator.Event) {
-	_ = c.show(e, func() {
+	_ = c.showLine(e, func() {
 		detail := ""
 		if d := e.GetDetail()["detail"]; d != "" {
 			detail = " (" + d + ")"
 		}
-		fmt.Fprintf(c.out, "%s  %s %4d  %-9s %s%s\n", clock(e.GetAt()), e.GetMachineId(), e.GetSequence(), e.GetKind(), e.GetText(), detail)
+		fmt.Fprintf(c.out, "%s  %s %4d  %-9s %s%s\n", clock(e.GetAt()), e.GetMachineId(), e.GetSequence(), e.GetKind(), clean(e.GetText()), clean(detail))
 	})
 }
 
 func (c *cli) leases() *cobra.Command {
-	return &cobra.Command{Use: "leases", Short: "List addresses given by DHCP", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "leases", Short: "List addresses given by DHCP", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
 		return c.with(func(conn *grpc.ClientConn) error {
-			list, err := operator.NewLeaseServiceClient(conn).LeaseList(cmd.Context(), &operator.LeaseListRequest{})
-			if err != nil {
+			list := &operator.LeaseListResponse{}
+			if err := pages(func(token string) (string, error) {
+				page, err := operator.NewLeaseServiceClient(conn).LeaseList(cmd.Context(), &operator.LeaseListRequest{PageToken: token})
+				list.Leases = append(list.Leases, page.GetLeases()...)
+				return page.GetNextPageToken(), err
+			}); err != nil {
 				return err
 			}
 			return c.show(list, func() {

@@ -17,10 +17,14 @@ func (c *cli) image() *cobra.Command {
 }
 
 func (c *cli) imageList() *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List images", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "list", Short: "List images", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
 		return c.with(func(conn *grpc.ClientConn) error {
-			list, err := operator.NewImageServiceClient(conn).ImageList(cmd.Context(), &operator.ImageListRequest{})
-			if err != nil {
+			list := &operator.ImageListResponse{}
+			if err := pages(func(token string) (string, error) {
+				page, err := operator.NewImageServiceClient(conn).ImageList(cmd.Context(), &operator.ImageListRequest{PageToken: token})
+				list.Images = append(list.Images, page.GetImages()...)
+				return page.GetNextPageToken(), err
+			}); err != nil {
 				return err
 			}
 			return c.show(list, func() {
@@ -52,11 +56,11 @@ func (c *cli) imageShow() *cobra.Command {
 func (c *cli) imageDelete() *cobra.Command {
 	return &cobra.Command{Use: "delete IMAGE", Short: "Delete an image that no machine has", Args: exactly("an image"), RunE: func(cmd *cobra.Command, args []string) error {
 		return c.with(func(conn *grpc.ClientConn) error {
-			if _, err := operator.NewImageServiceClient(conn).ImageDelete(cmd.Context(), &operator.ImageDeleteRequest{Image: args[0]}); err != nil {
+			done, err := operator.NewImageServiceClient(conn).ImageDelete(cmd.Context(), &operator.ImageDeleteRequest{Image: args[0]})
+			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.out, "%s deleted\n", args[0])
-			return nil
+			return c.show(done, func() { fmt.Fprintf(c.out, "%s deleted\n", args[0]) })
 		})
 	}}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -58,13 +59,16 @@ func (f *labFlags) launch(cmd *cobra.Command) error {
 }
 
 func (c *cli) labUp(f *labFlags) *cobra.Command {
-	return f.add(&cobra.Command{Use: "up", Short: "Start a lab in the background", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	return f.add(&cobra.Command{Use: "up", Short: "Start a lab in the background", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
 		if err := f.launch(cmd); err != nil {
 			return err
 		}
 		s, err := lab.NewClient(f.dir).Status(cmd.Context())
 		if err != nil {
 			return err
+		}
+		if c.output == "json" {
+			return c.labJSON(s)
 		}
 		fmt.Fprintf(c.out, "The lab is up. Next:\n  export INGOT_CONTEXT=%s\n", s.Context)
 		for _, m := range s.Machines {
@@ -75,9 +79,15 @@ func (c *cli) labUp(f *labFlags) *cobra.Command {
 	}})
 }
 
+func (c *cli) labJSON(s lab.Status) error {
+	out := json.NewEncoder(c.out)
+	out.SetIndent("", "  ")
+	return out.Encode(s)
+}
+
 // labRun is the process inside the namespace.
 func (c *cli) labRun(f *labFlags) *cobra.Command {
-	return f.add(&cobra.Command{Use: "run", Hidden: true, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	return f.add(&cobra.Command{Use: "run", Hidden: true, Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
 		if err := f.absolute(); err != nil {
 			return err
 		}
@@ -97,10 +107,13 @@ func (c *cli) labRun(f *labFlags) *cobra.Command {
 }
 
 func (c *cli) labStatus(f *labFlags) *cobra.Command {
-	return &cobra.Command{Use: "status", Short: "Show the lab's machines as they really are", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "status", Short: "Show the lab's machines as they really are", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
 		s, err := f.client().Status(cmd.Context())
 		if err != nil {
 			return err
+		}
+		if c.output == "json" {
+			return c.labJSON(s)
 		}
 		var rows [][]string
 		for _, m := range s.Machines {
@@ -137,7 +150,7 @@ func (c *cli) labPlug(f *labFlags) *cobra.Command {
 }
 
 func (c *cli) labDown(f *labFlags) *cobra.Command {
-	return &cobra.Command{Use: "down", Short: "Stop the lab", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "down", Short: "Stop the lab", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
 		return f.client().Down(cmd.Context())
 	}}
 }
@@ -145,7 +158,7 @@ func (c *cli) labDown(f *labFlags) *cobra.Command {
 func (c *cli) labDemo(f *labFlags) *cobra.Command {
 	var once bool
 	var image, result string
-	cmd := f.add(&cobra.Command{Use: "demo", Short: "Three machines from power-on to proof of life, before your eyes", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	cmd := f.add(&cobra.Command{Use: "demo", Short: "Three machines from power-on to proof of life, before your eyes", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
 		if err := errors.Join(f.absolute(), lab.Clear(f.dir)); err != nil {
 			return err
 		}

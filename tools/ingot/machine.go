@@ -19,18 +19,15 @@ func (c *cli) machine() *cobra.Command {
 
 func (c *cli) machineList() *cobra.Command {
 	var filter string
-	cmd := &cobra.Command{Use: "list", Short: "List machines", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	cmd := &cobra.Command{Use: "list", Short: "List machines", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
 		return c.with(func(conn *grpc.ClientConn) error {
 			all := &operator.MachineListResponse{}
-			for token := ""; ; {
+			if err := pages(func(token string) (string, error) {
 				page, err := operator.NewMachineServiceClient(conn).MachineList(cmd.Context(), &operator.MachineListRequest{Filter: filter, PageToken: token})
-				if err != nil {
-					return err
-				}
 				all.Machines = append(all.Machines, page.GetMachines()...)
-				if token = page.GetNextPageToken(); token == "" {
-					break
-				}
+				return page.GetNextPageToken(), err
+			}); err != nil {
+				return err
 			}
 			return c.show(all, func() { c.machineTable(all.GetMachines()) })
 		})
@@ -97,14 +94,14 @@ func (c *cli) machineFacts(m *operator.Machine) {
 		c.table("DISK SERIAL KIND SIZE SECTOR MODEL HEALTH", rows)
 	}
 	for _, w := range m.GetWarnings() {
-		fmt.Fprintf(c.out, "\nwarning %s: %s\n", w.GetCode(), w.GetText())
+		fmt.Fprintf(c.out, "\nwarning %s: %s\n", w.GetCode(), clean(w.GetText()))
 	}
 }
 
 func (c *cli) machineAdd() *cobra.Command {
 	req := &operator.MachineAddRequest{}
 	var access accessFlags
-	cmd := &cobra.Command{Use: "add", Short: "Make a machine known before it is first powered on", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	cmd := &cobra.Command{Use: "add", Short: "Make a machine known before it is first powered on", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
 		if len(req.Macs) == 0 {
 			return usageError{fmt.Errorf("give the machine's address: --mac 00:16:3e:49:00:00")}
 		}
@@ -151,11 +148,11 @@ func (c *cli) machineDelete() *cobra.Command {
 	cmd := &cobra.Command{Use: "delete MACHINE", Short: "Forget a machine", Args: exactly("a machine"), RunE: func(cmd *cobra.Command, args []string) error {
 		req.Machine = args[0]
 		return c.with(func(conn *grpc.ClientConn) error {
-			if _, err := operator.NewMachineServiceClient(conn).MachineDelete(cmd.Context(), req); err != nil {
+			done, err := operator.NewMachineServiceClient(conn).MachineDelete(cmd.Context(), req)
+			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.out, "%s deleted\n", args[0])
-			return nil
+			return c.show(done, func() { fmt.Fprintf(c.out, "%s deleted\n", args[0]) })
 		})
 	}}
 	cmd.Flags().BoolVar(&req.Force, "force", false, "although it is deployed or something is under way")

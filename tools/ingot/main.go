@@ -106,6 +106,9 @@ func (c *cli) root() *cobra.Command {
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) != len(names) {
+			if len(names) == 0 {
+				return usageError{fmt.Errorf("%q is one word too many; flags begin with --", args[0])}
+			}
 			return usageError{fmt.Errorf("give %s; got %d words", strings.Join(names, " and "), len(args))}
 		}
 		return nil

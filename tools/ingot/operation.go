@@ -44,10 +44,15 @@ func (c *cli) operation() *cobra.Command {
 
 func (c *cli) operationList() *cobra.Command {
 	req := &operator.OperationListRequest{}
-	cmd := &cobra.Command{Use: "list", Short: "List operations, newest first", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+	cmd := &cobra.Command{Use: "list", Short: "List operations, newest first", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
 		return c.with(func(conn *grpc.ClientConn) error {
-			list, err := operator.NewOperationServiceClient(conn).OperationList(cmd.Context(), req)
-			if err != nil {
+			list := &operator.OperationListResponse{}
+			if err := pages(func(token string) (string, error) {
+				req.PageToken = token
+				page, err := operator.NewOperationServiceClient(conn).OperationList(cmd.Context(), req)
+				list.Operations = append(list.Operations, page.GetOperations()...)
+				return page.GetNextPageToken(), err
+			}); err != nil {
 				return err
 			}
 			return c.show(list, func() {
@@ -98,25 +103,32 @@ func (c *cli) asked(ctx context.Context, conn *grpc.ClientConn, op *operator.Ope
 
 // wait watches an operation to its end; one that did not succeed is an error.
 func (c *cli) wait(ctx context.Context, conn *grpc.ClientConn, id string) error {
-	watch, err := operator.NewOperationServiceClient(conn).OperationWatch(ctx, &operator.OperationGetRequest{Operation: id})
+	line := c.progressLine()
+	var last *operator.Operation
+	err := c.watched(ctx, func() (got bool, err error) {
+		defer line.end()
+		watch, err := operator.NewOperationServiceClient(conn).OperationWatch(ctx, &operator.OperationGetRequest{Operation: id})
+		if err != nil {
+			return false, err
+		}
+		for {
+			op, err := watch.Recv()
+			if errors.Is(err, io.EOF) {
+				return got, nil
+			}
+			if err != nil {
+				return got, err
+			}
+			got, last = true, op
+			line.say(clean(progressText(op)))
+		}
+	})
+	if ctx.Err() != nil {
+		return fmt.Errorf("not waiting any more; the operation goes on: ingot operation wait %s", id)
+	}
 	if err != nil {
 		return err
 	}
-	line := c.progressLine()
-	var last *operator.Operation
-	for {
-		op, err := watch.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			line.end()
-			return err
-		}
-		last = op
-		line.say(progressText(op))
-	}
-	line.end()
 	if last == nil {
 		return fmt.Errorf("operation %s: the controller ended the watch without a word", id)
 	}
@@ -126,9 +138,24 @@ func (c *cli) wait(ctx context.Context, conn *grpc.ClientConn, id string) error 
 		return err
 	}
 	if last.GetState() != "succeeded" {
-		return fmt.Errorf("%s\n  %s\n  next: %s", last.GetReason(), last.GetReasonText(), last.GetNextStep())
+		return errors.New(ending(last))
 	}
 	return nil
+}
+
+// ending says why an operation did not succeed, and what to do.
+func ending(op *operator.Operation) string {
+	text := op.GetState()
+	if op.GetReason() != "" {
+		text = op.GetReason()
+	}
+	if op.GetReasonText() != "" {
+		text += "\n  " + clean(op.GetReasonText())
+	}
+	if op.GetNextStep() != "" {
+		text += "\n  next: " + op.GetNextStep()
+	}
+	return text
 }
 
 func progressText(op *operator.Operation) string {
@@ -177,4 +204,5 @@ func (p *progressLine) end() {
 	if p.terminal && p.last != "" {
 		fmt.Fprintln(p.c.errOut)
 	}
+	p.last = ""
 }

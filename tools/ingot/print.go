@@ -5,6 +5,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -19,12 +20,36 @@ func (c *cli) show(m proto.Message, table func()) error {
 		table()
 		return nil
 	}
-	data, err := protojson.MarshalOptions{Multiline: true, EmitUnpopulated: true}.Marshal(m)
+	return c.json(protojson.MarshalOptions{Multiline: true, EmitUnpopulated: true}, m)
+}
+
+// showLine is show for one of many, as JSON on a line of its own.
+func (c *cli) showLine(m proto.Message, text func()) error {
+	if c.output != "json" {
+		text()
+		return nil
+	}
+	return c.json(protojson.MarshalOptions{EmitUnpopulated: true}, m)
+}
+
+func (c *cli) json(how protojson.MarshalOptions, m proto.Message) error {
+	data, err := how.Marshal(m)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(c.out, string(data))
-	return nil
+	_, err = fmt.Fprintln(c.out, string(data))
+	return err
+}
+
+// clean makes text that may have come from a machine or a BMC fit for a
+// terminal: no control character, so no escape sequence and no line of its own.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '\ufffd'
+	}, s)
 }
 
 // table prints rows under a head, aligned.
@@ -33,7 +58,7 @@ func (c *cli) table(head string, rows [][]string) {
 	fmt.Fprintln(w, strings.ReplaceAll(head, " ", "\t"))
 	for _, r := range rows {
 		for i, cell := range r {
-			if cell == "" {
+			if r[i] = clean(cell); cell == "" {
 				r[i] = "-"
 			}
 		}
@@ -47,7 +72,7 @@ func (c *cli) facts(pairs ...string) {
 	w := tabwriter.NewWriter(c.out, 0, 4, 2, ' ', 0)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
-			fmt.Fprintf(w, "%s\t%s\n", pairs[i], pairs[i+1])
+			fmt.Fprintf(w, "%s\t%s\n", pairs[i], clean(pairs[i+1]))
 		}
 	}
 	_ = w.Flush()
