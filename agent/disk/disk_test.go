@@ -120,15 +120,15 @@ func TestPick(t *testing.T) {
 
 func TestSame(t *testing.T) {
 	t.Parallel()
-	d := Disk{Path: "/dev/sda", Info: &hardware.Disk{Serial: "a", Wwn: "w", SizeBytes: 1}}
+	d := disk.Disk{Path: "/dev/sda", Info: &hardware.Disk{Serial: "a", Wwn: "w", SizeBytes: 1}}
 	for name, tc := range map[string]struct {
-		other Disk
+		other disk.Disk
 		want  bool
 	}{
-		"same":   {Disk{Path: "/dev/sda", Info: &hardware.Disk{Serial: "a", Wwn: "w", SizeBytes: 1}}, true},
-		"moved":  {Disk{Path: "/dev/sdb", Info: d.Info}, false},
-		"serial": {Disk{Path: "/dev/sda", Info: &hardware.Disk{Serial: "b", Wwn: "w", SizeBytes: 1}}, false},
-		"size":   {Disk{Path: "/dev/sda", Info: &hardware.Disk{Serial: "a", Wwn: "w", SizeBytes: 2}}, false},
+		"same":   {disk.Disk{Path: "/dev/sda", Info: &hardware.Disk{Serial: "a", Wwn: "w", SizeBytes: 1}}, true},
+		"moved":  {disk.Disk{Path: "/dev/sdb", Info: d.Info}, false},
+		"serial": {disk.Disk{Path: "/dev/sda", Info: &hardware.Disk{Serial: "b", Wwn: "w", SizeBytes: 1}}, false},
+		"size":   {disk.Disk{Path: "/dev/sda", Info: &hardware.Disk{Serial: "a", Wwn: "w", SizeBytes: 2}}, false},
 	} {
 		if got := d.Same(tc.other); got != tc.want {
 			t.Errorf("%s: got %v, want %v", name, got, tc.want)
