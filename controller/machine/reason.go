@@ -101,6 +101,9 @@ func CauseOf(r Reason) Cause {
 	return Catalogue[0]
 }
 
+// OfBMC reports whether a reason is about a machine's BMC.
+func (r Reason) OfBMC() bool { return r == ReasonNoBMC || strings.HasPrefix(string(r), "bmc_") }
+
 // NextFor is Next with the machine named in its commands, where ID stands for
 // it.
 func (c Cause) NextFor(id ID) string {

@@ -78,15 +78,20 @@ func (s *Store) AgentStanding(ctx context.Context, id machine.ID) (Standing, err
 	return a, wrap(err, "look how machine %s stands", id)
 }
 
-// ControllerStart registers a controller and forgets the streams that its
-// former run held.
+// ControllerStart registers a controller and forgets what its former run held:
+// agents' streams, leases of machines, and claims of orders for BMCs, whose calls
+// ended with it.
 func (s *Store) ControllerStart(ctx context.Context, id, name string) error {
 	err := s.tx(ctx, "register controller "+id, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, s.sql.Get("ControllerStart"), id, name); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, s.sql.Get("ControllerDropAgents"), id)
-		return err
+		for _, name := range []string{"ControllerDropAgents", "ControllerDropLeases", "ControllerDropClaims"} {
+			if _, err := tx.Exec(ctx, s.sql.Get(name), id); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err == nil {
 		s.changed()

@@ -165,10 +165,25 @@ func (t *turn) current() error {
 // working reports whether there is an operation that goes on with this turn.
 func (t *turn) working() bool { return t.snap.Operation != nil && !t.snap.Operation.State.Ended() }
 
-// aside reports whether the operation leaves the machine's outcome alone: a wish
-// for power neither mends nor hides a failure that stands.
+// aside reports whether the operation is worked on beside the machine's state: a
+// wish for power neither mends nor hides a failure that stands.
 func (t *turn) aside() bool {
 	return t.working() && t.snap.Operation.Kind == machine.OperationPower
+}
+
+// leaves reports whether the end of a wish for power leaves the machine's outcome
+// alone. What the BMC failed of in a resting state was such a wish, so there the
+// last one counts.
+func (t *turn) leaves(e machine.End) bool {
+	if !t.aside() || e.Outcome == machine.OutcomeCancelled {
+		return t.aside()
+	}
+	failed := t.m.outcome == machine.OutcomeFailed
+	rule, _ := machine.RuleOf(t.m.state)
+	if failed && t.m.reason.OfBMC() && !rule.Passing {
+		return false
+	}
+	return failed || succeeded(e)
 }
 
 // saveMachine writes state, outcome, reason and deadline.
@@ -179,7 +194,7 @@ func (t *turn) saveMachine(ctx context.Context) error {
 	switch {
 	case t.d.Go != nil, t.d.Wait != nil && t.working() && !t.aside():
 		outcome, reason, detail = machine.OutcomeRunning, machine.ReasonNone, ""
-	case t.d.End != nil && !(t.aside() && succeeded(*t.d.End)):
+	case t.d.End != nil && !t.leaves(*t.d.End):
 		outcome, reason, detail = t.d.End.Outcome, t.d.End.Reason, t.d.End.Detail
 	}
 	rule, _ := machine.RuleOf(to)

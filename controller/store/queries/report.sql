@@ -78,6 +78,14 @@ UPDATE controller SET heartbeat_at = ingot_now() WHERE id = $1;
 UPDATE machine SET agent_online = false, agent_seen_at = ingot_now(), wake_at = least(wake_at, ingot_now())
 WHERE agent_online AND agent_controller = $1;
 
+-- name: ControllerDropLeases
+UPDATE machine SET lease_holder = '', lease_expires_at = NULL, wake_at = least(wake_at, ingot_now())
+WHERE lease_holder = $1;
+
+-- name: ControllerDropClaims
+UPDATE machine_order SET claim_expires_at = ingot_now()
+WHERE claim_holder = $1 AND finished_at IS NULL AND claim_expires_at > ingot_now();
+
 -- name: ControllerDropDead
 UPDATE machine m SET agent_online = false, agent_seen_at = ingot_now(), wake_at = least(wake_at, ingot_now())
 WHERE m.agent_online AND NOT EXISTS
