@@ -38,7 +38,7 @@ func (a apt) resolve(ctx context.Context, src Source) (name, version string, err
 	if !packageName.MatchString(src.Package) {
 		return "", "", fmt.Errorf("kernel package name %.40q is malformed", src.Package)
 	}
-	if err := a.prepare(src); err != nil {
+	if err := a.prepare(ctx, src); err != nil {
 		return "", "", err
 	}
 	if _, err := a.run(ctx, "", "apt-get", "update", "-q", "--error-on=any"); err != nil {
@@ -102,7 +102,7 @@ func (a apt) unpack(ctx context.Context, name, version, dir string) error {
 	return nil
 }
 
-func (a apt) prepare(src Source) error {
+func (a apt) prepare(ctx context.Context, src Source) error {
 	for _, d := range []string{"state/lists/partial", "cache/archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(a.dir, d), 0o755); err != nil {
 			return fmt.Errorf("make apt state: %w", err)
@@ -110,7 +110,10 @@ func (a apt) prepare(src Source) error {
 	}
 	sources := src.Sources
 	if sources == "" {
-		sources = debianSources
+		var err error
+		if sources, err = Archive(ctx); err != nil {
+			return err
+		}
 	}
 	for name, content := range map[string]string{"status": "", "archive.sources": sources} {
 		if err := os.WriteFile(filepath.Join(a.dir, name), []byte(content), 0o644); err != nil {

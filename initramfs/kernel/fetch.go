@@ -14,8 +14,7 @@ import (
 // Source says where a kernel comes from.
 type Source struct {
 	// Sources is the content of an apt sources file in deb822 form
-	// (sources.list(5)); empty means Debian's own archive and its security
-	// archive, checked by Debian's keyring.
+	// (sources.list(5)); empty means those of Archive.
 	Sources string
 	// Package is a kernel package or a meta-package that depends on one; empty
 	// means linux-image-amd64.
@@ -24,23 +23,6 @@ type Source struct {
 	// archive for a newer one; zero means always ask.
 	MaxAge time.Duration
 }
-
-// debianSources is used wherever the build runs, so that a build on another
-// distribution packs the same Debian kernel.
-const debianSources = `Types: deb
-URIs: http://deb.debian.org/debian
-Suites: bookworm
-Components: main
-Architectures: amd64
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-
-Types: deb
-URIs: http://deb.debian.org/debian-security
-Suites: bookworm-security
-Components: main
-Architectures: amd64
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-`
 
 // Package is an unpacked kernel package.
 type Package struct {

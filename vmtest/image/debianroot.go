@@ -6,14 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-)
 
-// archive is Debian's, as apt sources; mirrors behind a proxy are reached
-// through the proxy that the environment names.
-const archive = `deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main
-deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm-updates main
-deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian-security bookworm-security main
-`
+	"github.com/ingot-metal/ingot/initramfs/kernel"
+)
 
 // debianPackages on top of the essential ones; what they only recommend stays
 // out. python3 comes with cloud-init.
@@ -46,6 +41,10 @@ func debianRoot(ctx context.Context, r runner, workDir, path string) error {
 		"--dpkgopt=path-exclude=/usr/share/locale/*",
 		"--customize-hook=" + hook + ` "$1"`,
 		"bookworm", path, "-",
+	}
+	archive, err := kernel.Archive(ctx)
+	if err != nil {
+		return err
 	}
 	if err := r.run(ctx, archive, "mmdebstrap", args...); err != nil {
 		return fmt.Errorf("install Debian's packages: %w", err)
