@@ -36,7 +36,7 @@ var ErrNotErased = errors.New("the disk still holds data after it was erased")
 var doesNotProve = map[string]string{
 	MethodSanitize:  "The device says itself that its block erase ended well, and samples read back held no data; nobody looked at the memory chips.",
 	MethodFormat:    "The device says itself that it formatted and erased the namespace, and samples read back held no data; what it keeps beyond the namespace (spare blocks) was not looked at.",
-	MethodOverwrite: "Every block that the system can address was overwritten once with zeros, and samples read back. Blocks that the disk has set aside by itself (bad or spare ones, flash not mapped at the moment) may hold old data; the disk's own sanitize command was not used.",
+	MethodOverwrite: "Every block that the system can address was set to zero once, by the disk's own command for that where it has one, and samples read back. A disk may do that without writing its cells. Blocks that it has set aside by itself (bad or spare ones, flash not mapped at the moment) may hold old data; the disk's own sanitize command was not used.",
 }
 
 // EraseOptions for Erase.

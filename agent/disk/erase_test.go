@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,7 +87,8 @@ type controller struct {
 	sanicap    uint32
 	oacs       uint16
 	fna        byte
-	namespaces []uint32
+	namespaces []uint32 // attached
+	detached   []uint32
 	log        []int // answers of the log, one a poll; the last one stays
 	sent       []nvmeCommand
 }
@@ -99,12 +101,17 @@ func (c *controller) admin(cmd *nvmeCommand, data []byte) error {
 		switch cmd.cdw10 {
 		case 0:
 			data[26] = 0x31 // format 1, metadata in the data, upper bits 01
+			data[29] = 0x0b // protection of type 3, first in the metadata
 		case 1:
 			le.PutUint16(data[256:], c.oacs)
 			le.PutUint32(data[328:], c.sanicap)
 			data[524] = c.fna
-		case 2:
-			for i, ns := range c.namespaces {
+		case 2, 0x10:
+			all := c.namespaces
+			if cmd.cdw10 == 0x10 {
+				all = append(slices.Clone(all), c.detached...)
+			}
+			for i, ns := range all {
 				le.PutUint32(data[4*i:], ns)
 			}
 		}
@@ -131,6 +138,8 @@ func TestNVMeAbilities(t *testing.T) {
 		"all":                  {&controller{sanicap: 2, oacs: 2, namespaces: []uint32{1}}, true, true},
 		"crypto only":          {&controller{sanicap: 1, namespaces: []uint32{1}}, false, false},
 		"another namespace":    {&controller{sanicap: 2, oacs: 2, namespaces: []uint32{1, 2}}, false, true},
+		"managed, alone":       {&controller{sanicap: 2, oacs: 2 | 8, fna: 1, namespaces: []uint32{1}}, true, true},
+		"a detached one":       {&controller{sanicap: 2, oacs: 2 | 8, fna: 1, namespaces: []uint32{1}, detached: []uint32{7}}, false, false},
 		"format hits them all": {&controller{sanicap: 2, oacs: 2, fna: 1, namespaces: []uint32{1, 2}}, false, false},
 		"format hits only us":  {&controller{oacs: 2, fna: 3, namespaces: []uint32{1}}, false, true},
 	} {
@@ -138,7 +147,7 @@ func TestNVMeAbilities(t *testing.T) {
 		if err != nil || got.sanitizeBlock != tc.sanitize || got.format != tc.format {
 			t.Errorf("%s: got %+v, %v, want sanitize %v, format %v", name, got, err, tc.sanitize, tc.format)
 		}
-		if got, want := got.lbaFormat, uint32(1|1<<4|1<<12); got != want {
+		if got, want := got.lbaFormat, uint32(1|1<<4|3<<5|1<<8|1<<12); got != want {
 			t.Errorf("%s: format: got %#x, want %#x", name, got, want)
 		}
 	}

@@ -73,7 +73,8 @@ type nvmeAbilities struct {
 }
 
 // nvmeAsk reads the abilities. A controller whose commands would reach other
-// namespaces than the one asked for offers nothing, unless there are none.
+// namespaces than the one asked for offers nothing, unless there are none, not
+// even detached ones or those of another controller of the same subsystem.
 func nvmeAsk(send admin, nsid uint32) (nvmeAbilities, error) {
 	controller, namespace, list := make([]byte, 4096), make([]byte, 4096), make([]byte, 4096)
 	for _, ask := range []struct {
@@ -85,15 +86,20 @@ func nvmeAsk(send admin, nsid uint32) (nvmeAbilities, error) {
 		}
 	}
 	le := binary.LittleEndian
-	alone := le.Uint32(list) == nsid && le.Uint32(list[4:]) == 0
 	oacs, fna, sanicap := le.Uint16(controller[256:]), controller[524], le.Uint32(controller[328:])
-	flbas := uint32(namespace[26])
+	alone := le.Uint32(list) == nsid && le.Uint32(list[4:]) == 0
+	if alone && oacs&(1<<3) != 0 { // namespaces are managed: list those that are not attached too (CNS 10h)
+		clear(list)
+		err := send(&nvmeCommand{opcode: nvmeIdentify, cdw10: 0x10}, list)
+		alone = err == nil && le.Uint32(list) == nsid && le.Uint32(list[4:]) == 0
+	}
+	flbas, dps := uint32(namespace[26]), uint32(namespace[29])
 	return nvmeAbilities{
 		nsid:          nsid,
 		sanitizeBlock: alone && sanicap&(1<<1) != 0,
 		// FNA bits 0 and 1: Format, or its erase, is for all namespaces.
 		format:    oacs&(1<<1) != 0 && (alone || fna&3 == 0),
-		lbaFormat: flbas&0xf | (flbas>>4&1)<<4 | (flbas>>5&3)<<12, // LBAFL, MSET, LBAFU
+		lbaFormat: flbas&0xf | (flbas>>4&1)<<4 | (dps&7)<<5 | (dps>>3&1)<<8 | (flbas>>5&3)<<12, // LBAFL, MSET, PI, PIL, LBAFU
 	}, nil
 }
 
