@@ -240,10 +240,10 @@ func (o *orders) finish(r *record, result *agent.JobResult, after job.After) {
 	if r.Done {
 		return
 	}
-	data, err := proto.Marshal(result)
+	data, err := encode(result)
 	if err != nil {
 		o.log.Error("result not encoded", "err", err)
-		data, _ = proto.Marshal(&agent.JobResult{Outcome: agent.Outcome_OUTCOME_FAILED,
+		data, _ = encode(&agent.JobResult{Outcome: agent.Outcome_OUTCOME_FAILED,
 			Reason: string(job.ReasonAgentError), Detail: "the result could not be encoded"})
 		after = job.Stay
 	}
