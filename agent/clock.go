@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -33,10 +34,38 @@ func stepClock(log *slog.Logger, script time.Time) {
 		return
 	} else {
 		log.Warn("clock was stepped", "off", off, "to", target.UTC())
+		if err := setRTC(rtcDevice, target); err != nil {
+			log.Warn("hardware clock not set: the installed system may start with a wrong time", "err", err)
+		}
 	}
 	if err := os.MkdirAll(stateDir, 0o700); err == nil {
 		_ = os.WriteFile(marker, nil, 0o600) // without it the next start looks again
 	}
+}
+
+// rtcDevice is the hardware clock that the next kernel starts from, be it by
+// kexec or by firmware.
+const rtcDevice = "/dev/rtc0"
+
+// setRTC sets a hardware clock, which runs in UTC, to the second.
+func setRTC(path string, t time.Time) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("set the hardware clock: %w", err)
+	}
+	defer f.Close()
+	value := rtcTime(t)
+	if err := unix.IoctlSetRTCTime(int(f.Fd()), &value); err != nil {
+		return fmt.Errorf("set the hardware clock %s: %w", path, err)
+	}
+	return nil
+}
+
+// rtcTime counts months from 0 and years from 1900 (rtc(4)).
+func rtcTime(t time.Time) unix.RTCTime {
+	t = t.UTC().Round(time.Second)
+	return unix.RTCTime{Sec: int32(t.Second()), Min: int32(t.Minute()), Hour: int32(t.Hour()),
+		Mday: int32(t.Day()), Mon: int32(t.Month()) - 1, Year: int32(t.Year()) - 1900}
 }
 
 // clockTarget decides; a zero target means that the clock is good enough.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/ingot-metal/ingot/agent/session"
 )
@@ -56,7 +57,7 @@ func bracket(id string) string {
 // printable keeps what comes over the network from moving the cursor.
 func printable(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if unicode.IsControl(r) { // those from U+0080 on too: U+009B begins a command
 			return ' '
 		}
 		return r

@@ -1,10 +1,16 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ingot-metal/ingot/agent/host"
 	"github.com/ingot-metal/ingot/agent/job"
@@ -32,18 +38,33 @@ func TestClockTarget(t *testing.T) {
 	}
 }
 
+func TestHardwareClock(t *testing.T) {
+	t.Parallel()
+	zone := time.FixedZone("", -3600)
+	got := rtcTime(time.Date(2026, time.December, 31, 23, 59, 59, 600e6, zone))
+	if want := (unix.RTCTime{Sec: 0, Min: 0, Hour: 1, Mday: 1, Mon: 0, Year: 127}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if err := setRTC(filepath.Join(t.TempDir(), "rtc0"), time.Now()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a machine without one: got %v", err)
+	}
+	if err := setRTC(os.DevNull, time.Now()); !errors.Is(err, unix.ENOTTY) {
+		t.Errorf("what is no clock: got %v, want %v", err, unix.ENOTTY)
+	}
+}
+
 func TestConsoleShowsTheNextStep(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
 	c := newConsole(&out)
 	s := session.Status{Controller: "10.0.0.1:1", MachineID: "m1", MachineName: "k3f9", Connected: true, State: "enrolled",
-		NextStep: "ingot machine approve k3f9", Problem: "\x1b[2J"}
+		NextStep: "ingot machine approve k3f9", Problem: "\x1b[2J\u009b2J"}
 	c.show(s)
 	c.show(s)
 	if got := strings.Count(out.String(), "ingot machine approve k3f9"); got != 1 {
 		t.Errorf("next step: got it %d times, want once:\n%s", got, out.String())
 	}
-	if strings.Contains(out.String(), "\x1b") {
+	if strings.ContainsAny(out.String(), "\x1b\u009b") {
 		t.Error("a control character reached the console")
 	}
 }
