@@ -89,3 +89,22 @@ func TestPowerAndStandingFailures(t *testing.T) {
 		}
 	}
 }
+
+// TestDatabaseAwayLeavesAgentsOnline: the first turn after the database was away
+// comes before the next heartbeat, and must not see the agents as gone.
+func TestDatabaseAwayLeavesAgentsOnline(t *testing.T) {
+	t.Parallel()
+	s := held(t)
+	m := added(t, s, mac(1))
+	if err := s.ControllerStart(t.Context(), "c1", "one"); err != nil {
+		t.Fatal(err)
+	}
+	claim := bootUp(t, s, mac(1), "")
+	if _, _, err := s.AgentOnline(t.Context(), m.ID, claim.BootGeneration, "c1"); err != nil {
+		t.Fatal(err)
+	}
+	storetest.ClockHold(t, s, epoch.Add(time.Minute))
+	if snap := claimOne(t, s); !snap.Machine.AgentOnline {
+		t.Error("the agent looks offline in the first turn after a minute without the database")
+	}
+}

@@ -22,6 +22,11 @@ func (s *Store) MachineClaim(ctx context.Context, holder string, leaseFor time.D
 		if err != nil || len(ids) == 0 {
 			return err
 		}
+		// Who claims lives, also when the database was away and its heartbeat is
+		// old: the agents that it holds must not look offline in these snapshots.
+		if _, err := tx.Exec(ctx, s.sql.Get("ControllerHeartbeat"), holder); err != nil {
+			return err
+		}
 		list, err = s.snapshots(ctx, tx, ids)
 		return err
 	})
