@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+	"github.com/vishvananda/netlink"
 )
 
 // Keep renews the lease until ctx ends: from half of its time on, then again
@@ -32,7 +34,7 @@ func Keep(ctx context.Context, lease Lease, o Options, changed func(Lease)) erro
 			if err := lease.withdraw(); err != nil {
 				o.Log.Warn("remove old address", "err", err)
 			}
-			next, err = acquire(ctx, lease.NIC, 0, o.Log)
+			next, err = acquireAnew(ctx, lease.NIC, o.Log)
 		}
 		if err != nil {
 			return fmt.Errorf("keep address of %s: %w", lease.NIC.Name, err)
@@ -44,6 +46,25 @@ func Keep(ctx context.Context, lease Lease, o Options, changed func(Lease)) erro
 			changed(next)
 		}
 		lease = next
+	}
+}
+
+// acquireAnew is acquire for a NIC that may be gone for a while, as when its
+// driver starts it over.
+func acquireAnew(ctx context.Context, nic NIC, log *slog.Logger) (Lease, error) {
+	for {
+		lease, err := acquire(ctx, nic, 0, log)
+		if err == nil || ctx.Err() != nil {
+			return lease, err
+		}
+		log.Error("NIC is not there", "nic", nic.Name, "err", err)
+		if err := pause(ctx, minRenewal); err != nil {
+			return Lease{}, err
+		}
+		if link, err := netlink.LinkByName(nic.Name); err == nil {
+			err = netlink.LinkSetUp(link) // one that came back is switched off
+			log.Info("NIC is back", "nic", nic.Name, "err", err)
+		}
 	}
 }
 
