@@ -50,15 +50,15 @@ func (c *cli) follow(ctx context.Context, client operator.EventServiceClient, ma
 	if _, err := watch.Header(); err != nil {
 		return false, err
 	}
-	for {
+	for { // the stream stands, be there events or not
 		e, err := watch.Recv()
 		if errors.Is(err, io.EOF) {
-			return got, nil
+			return true, nil
 		}
 		if err != nil {
-			return got, err
+			return true, err
 		}
-		got, *resume = true, e.GetResumeToken()
+		*resume = e.GetResumeToken()
 		c.event(e)
 	}
 }

@@ -55,6 +55,14 @@ func (f *labFlags) launch(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	// Said here, where a person reads it, and not only in the lab's log.
+	specs, err := lab.Specs(f.machines)
+	if err != nil {
+		return usageError{err}
+	}
+	if err := (lab.Config{Dir: f.dir, BootDir: f.bootDir, Programs: filepath.Dir(self), Machines: specs}).Check(); err != nil {
+		return err
+	}
 	return lab.Launch(cmd.Context(), f.dir, f.port, self, "lab", "run", "--dir", f.dir, "--boot-dir", f.bootDir, "--machines", strings.Join(f.machines, ","))
 }
 
@@ -159,7 +167,7 @@ func (c *cli) labDemo(f *labFlags) *cobra.Command {
 	var once bool
 	var image, result string
 	cmd := f.add(&cobra.Command{Use: "demo", Short: "Three machines from power-on to proof of life, before your eyes", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
-		if err := errors.Join(f.absolute(), lab.Clear(f.dir)); err != nil {
+		if err := errors.Join(f.absolute(), demo.Forget(result), lab.Clear(f.dir)); err != nil {
 			return err
 		}
 		if err := f.launch(cmd); err != nil {

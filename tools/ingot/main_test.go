@@ -232,3 +232,35 @@ func TestCommandLine(t *testing.T) {
 		}
 	}
 }
+
+// TestLabSaysWhatIsMissing: before a lab is begun, and not in its log only. What
+// an earlier demo said does not stand for one that could not begin.
+func TestLabSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	result := filepath.Join(dir, "demo.json")
+	if err := os.WriteFile(result, []byte(`{"ok": true}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	place := filepath.Join(dir, "lab")
+	for _, tc := range []struct {
+		args []string
+		code int
+		word string
+	}{
+		{[]string{"lab", "up", "--machines", "nosuch"}, 2, "nosuch"},
+		{[]string{"lab", "up", "--boot-dir", filepath.Join(dir, "none")}, 1, "make b"},
+		{[]string{"lab", "demo", "--boot-dir", filepath.Join(dir, "none"), "--result", result}, 1, "make b"},
+	} {
+		var out, errOut bytes.Buffer
+		code := run(t.Context(), append(tc.args, "--dir", place), strings.NewReader(""), &out, &errOut)
+		if code != tc.code || !strings.Contains(errOut.String(), tc.word) {
+			t.Errorf("%v: %d %q, want %d and %q", tc.args, code, errOut.String(), tc.code, tc.word)
+		}
+	}
+	for _, path := range []string{place, result} {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("%s stands", path)
+		}
+	}
+}

@@ -118,7 +118,7 @@ func Launch(ctx context.Context, dir string, port int, command string, args ...s
 		return fmt.Errorf("open the API's port on this host: %w; choose another with --port", err)
 	}
 	defer listener.Close()
-	logFile, err := os.Create(filepath.Join(dir, "lab.log"))
+	logFile, err := os.Create(filepath.Join(dir, logName))
 	if err != nil {
 		return err
 	}

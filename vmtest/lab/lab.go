@@ -57,7 +57,10 @@ const firstBMC = 11
 // Up brings up network, machines (powered off) and controller. On an error
 // nothing is left running.
 func Up(ctx context.Context, cfg Config) (_ *Lab, err error) {
-	if err := cfg.check(); err != nil {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(cfg.Dir, "ingotd"), 0o755); err != nil {
 		return nil, err
 	}
 	l := &Lab{cfg: cfg, log: cfg.Log}
@@ -85,19 +88,30 @@ func Up(ctx context.Context, cfg Config) (_ *Lab, err error) {
 	return l, l.controller.Start(ctx)
 }
 
-func (c Config) check() error {
-	for _, f := range []string{filepath.Join(c.Programs, "ingotd"), filepath.Join(c.BootDir, "vmlinuz"), filepath.Join(c.BootDir, "initramfs.zst")} {
-		if _, err := os.Stat(f); err != nil {
+// longestSocket is what Linux takes as a Unix socket's path, in bytes (unix(7)).
+const longestSocket = 107
+
+// Check says what a lab would want for, and changes nothing.
+func (c Config) Check() error {
+	if _, err := os.Stat(filepath.Join(c.Programs, "ingotd")); err != nil {
+		return fmt.Errorf("%w; run make build first", err)
+	}
+	for _, name := range []string{"vmlinuz", "initramfs.zst"} {
+		if _, err := os.Stat(filepath.Join(c.BootDir, name)); err != nil {
 			return fmt.Errorf("%w; run make boot first", err)
 		}
 	}
 	if len(c.Machines) == 0 || len(c.Machines) > 100 {
 		return fmt.Errorf("a lab has 1 to 100 machines, not %d", len(c.Machines))
 	}
-	for _, d := range []string{c.Dir, filepath.Join(c.Dir, "ingotd")} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			return err
+	longest := socketPath(c.Dir)
+	for _, m := range c.Machines {
+		if s := filepath.Join(c.Dir, m.Name, "disk0.sock"); len(s) > len(longest) {
+			longest = s
 		}
+	}
+	if len(longest) > longestSocket {
+		return fmt.Errorf("%s is too long for a socket, by %d bytes; name a shorter directory with --dir", longest, len(longest)-longestSocket)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,7 +14,14 @@ import (
 // A lab holds a lock on a file of its directory as long as it lives, so that
 // two never share one and the end of one can be seen.
 
-func lockPath(dir string) string { return filepath.Join(dir, "lab.lock") }
+// By these names a directory is known for a lab's: a lab that ended while it was
+// starting may have left its log alone.
+const (
+	lockName = "lab.lock"
+	logName  = "lab.log"
+)
+
+func lockPath(dir string) string { return filepath.Join(dir, lockName) }
 
 // lock takes the directory's lock; closing the file gives it back.
 func lock(dir string) (*os.File, error) {
@@ -58,7 +66,7 @@ func Clear(dir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(lockPath(dir)); err != nil {
+	if !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == lockName || e.Name() == logName }) {
 		return fmt.Errorf("%s holds something else than a lab; name another directory with --dir", dir)
 	}
 	return os.RemoveAll(dir)

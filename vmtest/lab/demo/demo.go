@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -168,9 +170,24 @@ func (d *demo) importImage(ctx context.Context) (*operator.Image, error) {
 	return stream.CloseAndRecv()
 }
 
+// Forget removes an earlier run's result: it must not stand for one that ends
+// before it has any.
+func Forget(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the result of an earlier demo: %w", err)
+	}
+	return nil
+}
+
 func (r Result) write(path string) error {
+	if r.Machines == nil {
+		r.Machines = []Machine{} // a list in JSON, too
+	}
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	return os.WriteFile(path, append(data, '\n'), 0o644)
