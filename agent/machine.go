@@ -90,7 +90,8 @@ func (m *machine) client() *http.Client {
 			}
 			return (&tls.Dialer{NetDialer: &net.Dialer{Timeout: 20 * time.Second}, Config: config}).DialContext(ctx, kind, address)
 		},
-		MaxConnsPerHost: 4, IdleConnTimeout: time.Minute, DisableCompression: true,
+		// No limit of connections: see imaging/fetch.
+		MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, DisableCompression: true,
 	}}
 }
 

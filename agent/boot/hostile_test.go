@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ingot-metal/ingot/agent/host"
 )
 
 // TestPipesInAnImage: opening a named pipe waits for a writer unless told not to.
@@ -54,5 +56,29 @@ func TestScriptsThatGrow(t *testing.T) {
 		if _, err := FindSystem([]string{disk(t, tc.files)}); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got %v, want an error with %q", name, err, tc.want)
 		}
+	}
+}
+
+// TestRoomFor: an initrd that does not fit into the memory of a small machine is
+// refused before it is read.
+func TestRoomFor(t *testing.T) {
+	t.Parallel()
+	mount := disk(t, map[string]string{"k": "kernel", "i": ""})
+	if err := os.Truncate(filepath.Join(mount, "i"), 200<<20); err != nil { // a hole
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		kib  string
+		fits bool
+	}{{"500000", false}, {"700000", true}, {"nonsense", true}} {
+		h := host.New(disk(t, map[string]string{"proc/meminfo": "MemTotal: 9 kB\nMemAvailable: " + tc.kib + " kB\n"}))
+		if err := roomFor(h, []string{mount}, []string{"/k", "/i"}); (err == nil) != tc.fits {
+			t.Errorf("%s KiB: got %v, want that it fits: %v", tc.kib, err, tc.fits)
+		}
+	}
+	h := host.New(disk(t, map[string]string{"proc/meminfo": "MemAvailable: 500000 kB\n"}))
+	err := LoadSystem(t.Context(), h, []string{mount}, System{Kernel: "/k", Initrds: []string{"/i"}})
+	if err == nil || !strings.Contains(err.Error(), "free memory") {
+		t.Errorf("got %v, want a refusal for want of memory", err)
 	}
 }

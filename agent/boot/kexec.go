@@ -33,6 +33,9 @@ func LoadSystem(ctx context.Context, h host.Host, filesystems []string, s System
 		return fmt.Errorf("load the installed kernel: %w", err)
 	}
 	defer kernel.Close()
+	if err := roomFor(h, filesystems, append([]string{s.Kernel}, s.Initrds...)); err != nil {
+		return fmt.Errorf("load the installed kernel: %w", err)
+	}
 	initrd, err := gather(filesystems, s.Initrds)
 	if err != nil {
 		return fmt.Errorf("load the installed initrd: %w", err)
@@ -42,6 +45,35 @@ func LoadSystem(ctx context.Context, h host.Host, filesystems []string, s System
 	}
 	if got, err := h.ReadString("/sys/kernel/kexec_loaded"); err != nil || got != "1" {
 		return errors.Join(fmt.Errorf("load the installed kernel %s: kexec_loaded reads %q afterwards", s.Kernel, got), err)
+	}
+	return nil
+}
+
+// loadCopies is how often a file lies in memory at the worst moment: in our own,
+// as the kernel has read it, and where it will be started.
+const loadCopies = 3
+
+// roomFor refuses what would have the kernel kill this process for want of
+// memory, half-way. What cannot be found or told is for others to complain of.
+func roomFor(h host.Host, filesystems, names []string) error {
+	available, err := h.MemAvailable()
+	if err != nil {
+		return nil
+	}
+	var total int64
+	for _, name := range names {
+		f, err := locate(filesystems, name)
+		if err != nil {
+			return nil
+		}
+		info, err := f.Stat()
+		if err = errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("look at %s: %w", name, err)
+		}
+		total += info.Size()
+	}
+	if total*loadCopies > available {
+		return fmt.Errorf("kernel and initrds have %d MiB, and with %d MiB of free memory they cannot be loaded", total>>20, available>>20)
 	}
 	return nil
 }
@@ -119,14 +151,6 @@ func load(kernel, initrd *os.File, args string) (err error) {
 		return fmt.Errorf("%w: not a kernel image that can be started directly", err)
 	}
 	return err
-}
-
-// UnloadSystem forgets what LoadSystem loaded.
-func UnloadSystem() error {
-	if err := unix.KexecFileLoad(0, 0, "", unix.KEXEC_FILE_UNLOAD); err != nil {
-		return fmt.Errorf("unload the installed kernel: %w", err)
-	}
-	return nil
 }
 
 // Kexec starts the loaded kernel. It does not return without an error. What is

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +24,7 @@ var patterns = []uint64{0, 0x5555555555555555, 0xaaaaaaaaaaaaaaaa, 0x00000000fff
 // memoryPattern writes patterns to a twentieth of the memory and reads them
 // back. It is short: it finds what is broken, not what fails once a week.
 func memoryPattern(ctx context.Context, h host.Host, found func(Finding)) error {
-	available, err := memAvailable(h)
+	available, err := h.MemAvailable()
 	if err != nil {
 		return err
 	}
@@ -91,18 +89,4 @@ func word(pattern uint64, i int) uint64 {
 		return uint64(i) * 0x9e3779b97f4a7c15
 	}
 	return pattern
-}
-
-func memAvailable(h host.Host) (int64, error) {
-	data, err := h.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(data)) {
-		if f := strings.Fields(line); len(f) >= 2 && f[0] == "MemAvailable:" {
-			kib, err := strconv.ParseInt(f[1], 10, 64)
-			return kib << 10, err
-		}
-	}
-	return 0, fmt.Errorf("/proc/meminfo does not tell what is available")
 }
