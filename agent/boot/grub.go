@@ -165,10 +165,13 @@ func (g *grub) control(words []string) (handled bool, err error) {
 		g.conditions = g.conditions[:last]
 		return true, nil
 	}
-	if words[0] != "elif" && len(words) > 1 {
-		return true, g.command(words[1:])
+	if words[0] == "elif" || len(words) == 1 {
+		return true, nil
 	}
-	return true, nil
+	if words[1] == "then" || words[1] == "else" {
+		return true, fmt.Errorf("%q stands right behind %q", words[1], words[0]) // a million of them would be as deep a recursion
+	}
+	return true, g.command(words[1:])
 }
 
 // evaluate knows [ A ], [ -n A ], [ -z A ], [ A = B ], [ A != B ].

@@ -49,6 +49,7 @@ func TestScriptsThatGrow(t *testing.T) {
 		want  string
 	}{
 		"variables": {map[string]string{"boot/grub/grub.cfg": long + "menuentry x {\nlinux /k" + strings.Repeat(" $a", 3000) + "\n}\n"}, "variables put in"},
+		"depth":     {map[string]string{"boot/grub/grub.cfg": "if [ a ]\n" + strings.Repeat("then ", 200_000)}, "right behind"},
 		"includes": {map[string]string{
 			"boot/grub/grub.cfg": strings.Repeat("source /1\n", 60), "1": strings.Repeat("source /2\n", 60),
 			"2": strings.Repeat("source /3\n", 60), "3": "set a=b\n"}, "included"},

@@ -61,8 +61,8 @@ func (m *Mirrors) Range(ctx context.Context, offset, length int64) (io.ReadClose
 	return nil, last
 }
 
-// order starts at the current source; those left out come last, so that a
-// fleet of one bad mirror still ends in that mirror's error.
+// order starts at the current source. Those left out are asked only when nobody
+// else remains, so that a single bad mirror still ends in its own error.
 func (m *Mirrors) order() []int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -47,7 +47,7 @@ type Params struct {
 	CA string
 	// Time is the controller's clock when the boot script was made; whole
 	// seconds are kept. The agent steps its clock to it before the first TLS
-	// handshake if its own clock is behind.
+	// handshake if its own is behind, or far ahead.
 	Time time.Time
 	// BootMAC is the hardware address of the NIC that fetched the boot script:
 	// 6 octets, or 8 or 20 for InfiniBand. When it is empty String leaves the
