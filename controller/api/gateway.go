@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/ingot-metal/ingot/controller/auth"
 	"github.com/ingot-metal/ingot/proto/operator"
 )
 
@@ -73,7 +74,7 @@ func (s *Server) routes(gateway http.Handler) http.Handler {
 	if s.c.Metrics != nil {
 		mux.Handle("GET /metrics", s.tokenFirst(s.c.Metrics))
 	}
-	mux.Handle("/v1/", gateway)
+	mux.Handle("/v1/", s.tokenFirstJSON(gateway))
 	return mux
 }
 
@@ -82,7 +83,11 @@ func (s *Server) routes(gateway http.Handler) http.Handler {
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-			s.grpc.ServeHTTP(w, r)
+			if r, err := s.arrive(r); err != nil {
+				refuseGRPC(w, err)
+			} else {
+				s.grpc.ServeHTTP(w, r)
+			}
 			return
 		}
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -95,6 +100,30 @@ func (s *Server) Handler() http.Handler {
 			r.Body = http.MaxBytesReader(w, r.Body, maxMessage)
 		}
 		s.rest.ServeHTTP(w, r)
+	})
+}
+
+// arrive checks the caller's token before the body is touched.
+func (s *Server) arrive(r *http.Request) (*http.Request, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), callLimit)
+	defer cancel()
+	checked, err := s.door.Arrive(ctx, r.Header.Get("Authorization"))
+	if err != nil {
+		return nil, s.shown(r.URL.Path, err)
+	}
+	// What was learnt goes on, the limit of the check does not.
+	return r.WithContext(auth.Arrived(r.Context(), checked)), nil
+}
+
+// tokenFirstJSON is tokenFirst in the words of the gateway.
+func (s *Server) tokenFirstJSON(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := s.arrive(r); err != nil {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			refuse(w, statusCode(err), statusText(err))
+			return
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 

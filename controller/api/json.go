@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -63,6 +64,15 @@ func (a *allowance) Read(p []byte) (int, error) {
 func readable(u *url.URL) bool {
 	query, err := url.QueryUnescape(u.RawQuery)
 	return utf8.ValidString(u.Path) && (err != nil || utf8.ValidString(query))
+}
+
+// refuseGRPC answers a call that reaches no method: the status in headers alone,
+// as the protocol of gRPC over HTTP/2 has it ("Trailers-Only").
+func refuseGRPC(w http.ResponseWriter, err error) {
+	w.Header().Set("Content-Type", "application/grpc")
+	w.Header().Set("Grpc-Status", strconv.Itoa(int(statusCode(err))))
+	w.Header().Set("Grpc-Message", url.PathEscape(statusText(err)))
+	w.WriteHeader(http.StatusOK)
 }
 
 // refuse answers a request that reaches no method, in the form of the others.

@@ -96,3 +96,42 @@ func TestPageTokenOfLongFilter(t *testing.T) {
 		t.Errorf("over REST: %d %s", code, answer)
 	}
 }
+
+// TestTokenBeforeBody: who has no token is refused before the body is read, by
+// gRPC and by REST, with the same words as ever.
+func TestTokenBeforeBody(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for _, tc := range []struct{ path, kind string }{
+		{"/v1/machines", "application/json"},
+		{"/v1/machines/x:deploy", "application/json"},
+		{"/ingot.operator.v1.MachineService/MachineAdd", "application/grpc"},
+	} {
+		body, more := io.Pipe() // of which never a byte comes
+		defer more.Close()
+		r, err := http.NewRequestWithContext(s.soon(), "POST", s.base+tc.path, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", tc.kind)
+		r.Header.Set("Authorization", "Bearer ingot_wrong")
+		got, err := s.client.Do(r)
+		if err != nil {
+			t.Errorf("%s: %v", tc.path, err)
+			continue
+		}
+		got.Body.Close()
+		if got.StatusCode != 401 && got.Header.Get("Grpc-Status") != "16" {
+			t.Errorf("%s: %s, gRPC %s", tc.path, got.Status, got.Header.Get("Grpc-Status"))
+		}
+	}
+	_, err := operator.NewMachineServiceClient(s.dial("")).MachineList(t.Context(), &operator.MachineListRequest{})
+	wantRefusal(t, "no token", err, codes.Unauthenticated, "Authorization: Bearer TOKEN (ingotd printed")
+	_, err = operator.NewMachineServiceClient(s.dial("ingot_wrong")).MachineList(t.Context(), &operator.MachineListRequest{})
+	wantRefusal(t, "a wrong token", err, codes.Unauthenticated, "the token is not known")
+	watch, err := operator.NewEventServiceClient(s.dial("")).EventWatch(t.Context(), &operator.EventWatchRequest{})
+	if err == nil {
+		_, err = watch.Recv()
+	}
+	wantRefusal(t, "a watch without a token", err, codes.Unauthenticated, "no token")
+}
