@@ -77,9 +77,22 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 func plain(err error) string {
 	var wire interface{ GRPCStatus() *status.Status }
 	if errors.As(err, &wire) {
-		return wire.GRPCStatus().Message()
+		return reach(wire.GRPCStatus().Message())
 	}
 	return err.Error()
+}
+
+// reach says what to do when there was no controller to speak to: what gRPC says
+// of it is not for people.
+func reach(text string) string {
+	cause, ok := strings.CutPrefix(text, "connection error: desc = ")
+	switch {
+	case !ok:
+		return text
+	case strings.Contains(cause, "x509:"):
+		return fmt.Sprintf("the controller's certificate is not the one that the context file expects (%s): is ca_file the controller's ca.pem, and address one of its names?", cause)
+	}
+	return fmt.Sprintf("the controller cannot be reached (%s): is ingotd running, and is the address in the context file right?", cause)
 }
 
 func (c *cli) root() *cobra.Command {

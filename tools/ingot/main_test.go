@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
+	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -261,6 +264,34 @@ func TestLabSaysWhatIsMissing(t *testing.T) {
 	for _, path := range []string{place, result} {
 		if _, err := os.Stat(path); err == nil {
 			t.Errorf("%s stands", path)
+		}
+	}
+}
+
+// TestNoController: what is wrong with the way to it is said with what to do.
+func TestNoController(t *testing.T) {
+	t.Parallel()
+	one, two := httptest.NewUnstartedServer(nil), httptest.NewUnstartedServer(nil)
+	two.EnableHTTP2 = true
+	two.Config.ErrorLog = log.New(io.Discard, "", 0)
+	two.StartTLS()
+	t.Cleanup(two.Close)
+	address := one.Listener.Addr().String()
+	one.Close()
+	dir := t.TempDir()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: two.Certificate().Raw})
+	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), ca, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	port := two.Listener.Addr().(*net.TCPAddr).Port
+	for at, word := range map[string]string{address: "is ingotd running", fmt.Sprintf("localhost:%d", port): "ca_file"} {
+		path := filepath.Join(dir, "context.yaml")
+		if err := os.WriteFile(path, []byte("address: "+at+"\nca_file: ca.pem\ntoken: x\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out, errOut bytes.Buffer
+		if code := run(t.Context(), []string{"--context", path, "machine", "list"}, strings.NewReader(""), &out, &errOut); code != 1 || !strings.Contains(errOut.String(), word) {
+			t.Errorf("%s: %d %q, want %q", at, code, errOut.String(), word)
 		}
 	}
 }
