@@ -131,3 +131,26 @@ func TestEveryStateDecides(t *testing.T) {
 		}
 	}
 }
+
+// TestReleaseAwaitsNoAgentOfADeployedMachine: its agent left on purpose, a
+// moment ago; the power is looked at in the first turns.
+func TestReleaseAwaitsNoAgentOfADeployedMachine(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 5)
+	w.ask(machine.OperationCommission, commissionWish)
+	w.run(time.Hour)
+	w.ask(machine.OperationDeploy, deployWish)
+	w.run(time.Hour)
+	w.now = w.now.Add(time.Second)
+	w.m.AgentSeenAt = w.now.Add(-5 * time.Second)
+	w.ask(machine.OperationRelease, releaseWish)
+	begun := w.now
+	for w.given["op-3/power-off/1"] == 0 {
+		if w.now.Sub(begun) > 10*time.Second {
+			t.Fatalf("after %s: %s, phase %q", w.now.Sub(begun), w.m.State, w.op.Phase)
+		}
+		w.turn()
+		w.act()
+		w.now = w.now.Add(time.Second)
+	}
+}

@@ -42,7 +42,7 @@ func (t *turn) agentPresent() bool {
 	if m.AgentOnline {
 		return true
 	}
-	if left := reconnectGrace - t.s.Now.Sub(m.AgentSeenAt); left > 0 {
+	if left := reconnectGrace - t.s.Now.Sub(m.AgentSeenAt); left > 0 && !t.leftForSystem() {
 		t.wait("agent", "for the agent to connect again", left)
 		return false
 	}
@@ -60,6 +60,12 @@ func (t *turn) agentPresent() bool {
 	}
 	t.fail(t.silence(), fmt.Sprintf("powered on %d times; %s", bootRounds, t.lastSeen()))
 	return false
+}
+
+// leftForSystem reports whether the agent that was seen last has left the
+// machine to its installed system: nobody is to be awaited then.
+func (t *turn) leftForSystem() bool {
+	return t.foundIn() == machine.Deployed && t.s.Machine.AgentSeenAt.Before(t.s.Operation.CreatedAt)
 }
 
 // silence names what an agent that never came looks like.
@@ -98,7 +104,7 @@ func (t *turn) bootRound(round int) roundState {
 			t.wait("agent", "for the agent: the machine is booting already", left)
 			return roundDecided
 		}
-		if left := poweredGrace - t.s.Now.Sub(t.s.Machine.AgentSeenAt); round == 1 && left > 0 {
+		if left := poweredGrace - t.s.Now.Sub(t.s.Machine.AgentSeenAt); round == 1 && left > 0 && !t.leftForSystem() {
 			t.wait("agent", "for the agent to connect again: the machine kept its power", left)
 			return roundDecided
 		}

@@ -105,12 +105,19 @@ func (t *turn) begin(in machine.State) {
 // beganFree reports whether the operation found the machine free, with nothing
 // of an owner's on its disks.
 func (t *turn) beganFree() bool {
+	found := t.foundIn()
+	return found == machine.Ready || found == machine.Allocated
+}
+
+// foundIn is the state in which the operation found the machine; empty before
+// its first turn.
+func (t *turn) foundIn() machine.State {
 	for _, r := range t.s.Operation.Steps {
 		if r.Name == stepBegin {
-			return r.Detail == string(machine.Ready) || r.Detail == string(machine.Allocated)
+			return machine.State(r.Detail)
 		}
 	}
-	return false
+	return ""
 }
 
 // diskTouched reports whether an order that writes may have begun.
