@@ -4,10 +4,11 @@
 set -eu
 
 packages="
-postgresql-15
+postgresql
 qemu-system-x86 qemu-utils ovmf seabios ipxe ipxe-qemu
 mmdebstrap debian-archive-keyring uidmap
 mtools dosfstools e2fsprogs fdisk grub-common grub-efi-amd64-bin grub-pc-bin
+grub-efi-amd64-signed shim-signed shim-helpers-amd64-signed fakeroot
 ipmitool redfishtool python3-sushy
 curl zstd lz4 xz-utils pci.ids iproute2 ca-certificates
 "
@@ -20,7 +21,6 @@ done
 
 echo "installing missing packages:$missing"
 if [ "$(id -u)" = 0 ]; then run=""; else run="sudo"; fi
-export DEBIAN_FRONTEND=noninteractive
+
 $run apt-get update -q
-# A server that starts by itself is not wanted: Ingot runs its own PostgreSQL.
 $run env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
