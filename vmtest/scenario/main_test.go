@@ -63,7 +63,12 @@ func inNamespace(m *testing.M) (int, error) {
 	if err := up(ctx); err != nil {
 		return 1, errors.Join(err, down())
 	}
+	stopped := context.AfterFunc(ctx, func() {
+		fmt.Fprintln(os.Stderr, "scenario: interrupted", down())
+		os.Exit(1)
+	})
 	code := m.Run()
+	stopped()
 	return code, down()
 }
 

@@ -25,6 +25,9 @@ func (m *Machine) loop(ctx context.Context) {
 			m.ended(ctx)
 		case c := <-m.cmds:
 			m.apply(ctx, c)
+			m.mu.Lock()
+			m.taken--
+			m.mu.Unlock()
 		}
 	}
 }

@@ -57,6 +57,7 @@ type Machine struct {
 	mu       sync.Mutex // guards what follows
 	started  bool
 	closed   bool
+	taken    int // actions accepted and not yet applied
 	on       bool
 	run      Run
 	override Override
@@ -154,7 +155,7 @@ func (m *Machine) Do(act Action, src Source) error {
 	}
 	m.record(Event{Kind: Request, Source: src, Action: act})
 	m.touch()
-	if (act == Reset || act == Cycle || act == SoftOff) && !m.on && len(m.cmds) == 0 {
+	if (act == Reset || act == Cycle || act == SoftOff) && !m.on && m.taken == 0 {
 		return fmt.Errorf("%s: %w (power is off)", act, ErrState)
 	}
 	if m.cfg.Faults.Get().PowerIgnored {
@@ -174,9 +175,11 @@ func (m *Machine) PullPlug() error {
 	return m.enqueue(command{plug, FromPlug})
 }
 
+// enqueue hands an action to the loop. m.mu is held.
 func (m *Machine) enqueue(c command) error {
 	select {
 	case m.cmds <- c:
+		m.taken++
 		return nil
 	default:
 		return fmt.Errorf("%s: %w", c.act, ErrBusy)
