@@ -7,9 +7,10 @@ import (
 	"github.com/ingot-metal/ingot/controller/machine"
 )
 
-// step is one effect outside the database: check (Done), do (the order), verify
-// (the executor reads back before it says succeeded; Accept looks at what it
-// brought), and undo, or an honest Irreversible with the way to recover.
+// step is one effect outside the database. Do is the order; check and verify are
+// its executor's, which looks before it acts and reads back before it says
+// succeeded (Accept judges what it brought); and undo, or an honest Irreversible
+// with the way to recover.
 type step struct {
 	Name   string
 	Target machine.Target
@@ -20,9 +21,6 @@ type step struct {
 	// Tries is how often the order is given before its failure is the
 	// operation's, counting only failures that may pass.
 	Tries int
-	// Done is evidence that the effect is there already; nil: there is none to
-	// be had.
-	Done func() bool
 	// Accept judges a result that the executor calls good; a reason refuses it.
 	Accept func(machine.Result) (machine.Reason, string)
 	// Undo names the step that takes the effect back; empty when Irreversible
@@ -46,9 +44,6 @@ const reissues = 6
 // run brings the step forward and returns its order once it has succeeded. When
 // it returns nil the turn is decided: waiting, or failed.
 func (t *turn) run(st step) *machine.Order {
-	if st.Done != nil && st.Done() {
-		return &machine.Order{Step: st.Name, State: machine.OrderSucceeded}
-	}
 	last := t.latest(st.Name)
 	if last == nil {
 		t.give(st, 1)
@@ -119,6 +114,9 @@ func (t *turn) await(st step, o *machine.Order) {
 }
 
 func (t *turn) give(st step, attempt int) {
+	if st.Undo == "" && st.Irreversible == "" {
+		panic("step " + st.Name + " says neither what undoes it nor that nothing does") // a programmer's mistake
+	}
 	t.d.Orders = append(t.d.Orders, machine.Order{
 		MachineID: t.s.Machine.ID, OperationID: t.s.Operation.ID, Step: st.Name, Attempt: attempt,
 		Target: st.Target, Cause: st.Cause, Job: st.Job,

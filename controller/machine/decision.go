@@ -31,7 +31,6 @@ type Decision struct {
 	ForgetDeployment bool        // the system on the disk is gone
 	Power            PowerState  // replaces the machine's, when set
 	Receipts         []EraseReceipt
-	BMC              *BMC // replaces what is known of the chip, when set
 }
 
 // Wait stays in the state; the machine is looked at again at Until, or sooner

@@ -75,12 +75,8 @@ func (s *Store) BMCAccess(ctx context.Context, id machine.ID) (BMCAccess, machin
 // its certificate, which is pinned if none was. Facts about another URL than the
 // one in force change nothing.
 func (s *Store) BMCSeen(ctx context.Context, id machine.ID, b machine.BMC) error {
-	return s.bmcSeen(ctx, s.pool, id, b)
-}
-
-func (s *Store) bmcSeen(ctx context.Context, q executor, id machine.ID, b machine.BMC) error {
 	pin := strings.ToLower(strings.ReplaceAll(b.CertificateSHA256, ":", ""))
-	_, err := q.Exec(ctx, s.sql.Get("BMCSeen"), id, cut(pin, 64), cut(b.Vendor, 200), cut(b.Model, 200),
+	_, err := s.pool.Exec(ctx, s.sql.Get("BMCSeen"), id, cut(pin, 64), cut(b.Vendor, 200), cut(b.Model, 200),
 		cut(b.Firmware, 200), cut(b.LastError, 2000), b.URL)
 	return wrap(err, "record the BMC of machine %s", id)
 }

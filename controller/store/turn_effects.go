@@ -128,10 +128,5 @@ func (t *turn) saveRest(ctx context.Context) error {
 	if err := t.s.warningsAdd(ctx, t.tx, t.m.id, t.d.Warnings); err != nil {
 		return err
 	}
-	if t.d.BMC != nil {
-		if err := t.s.bmcSeen(ctx, t.tx, t.m.id, *t.d.BMC); err != nil {
-			return err
-		}
-	}
 	return t.s.eventAdd(ctx, t.tx, t.m.id, t.d.Events...)
 }
