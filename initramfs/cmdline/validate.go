@@ -95,11 +95,9 @@ func checkConsole(s string) error {
 	return checkChars("console", s, 1, 64, alnum+",._:/-")
 }
 
-// CheckKernelParameter says whether a word may stand in Params.Extra: 1 to 256
-// characters, none of which a loader could expand, and not a parameter that
-// Params has a field for.
-func CheckKernelParameter(word string) error { return checkExtra(word) }
-
+// checkExtra says whether a word may stand in Params.Extra: 1 to 256 characters,
+// none of which a loader could expand, and not a parameter that Params has a
+// field for.
 func checkExtra(s string) error {
 	if strings.HasPrefix(s, prefix) || key(s) == KeyConsole || s == "--" {
 		return errors.New("is reserved")

@@ -26,7 +26,7 @@ type labFlags struct {
 func (c *cli) lab() *cobra.Command {
 	f := &labFlags{}
 	g := group("lab", "A lab on this computer: virtual machines with BMCs, and a controller",
-		c.labUp(f), c.labRun(f), c.labStatus(f), c.labConsole(f), c.labPlug(f), c.labDown(f), c.labDemo(f))
+		c.labUp(f), c.labRun(f), c.labStatus(f), c.labConsole(f), c.labPlug(f), c.labKill(f), c.labDown(f), c.labDemo(f))
 	g.PersistentFlags().StringVar(&f.dir, "dir", "build/lab", "directory of the lab")
 	return g
 }
@@ -154,6 +154,12 @@ func (c *cli) labConsole(f *labFlags) *cobra.Command {
 func (c *cli) labPlug(f *labFlags) *cobra.Command {
 	return &cobra.Command{Use: "plug NAME", Short: "Pull a machine's plug; its disks lose what was not flushed", Args: exactly("a machine of the lab"), RunE: func(cmd *cobra.Command, args []string) error {
 		return f.client().PullPlug(cmd.Context(), args[0])
+	}}
+}
+
+func (c *cli) labKill(f *labFlags) *cobra.Command {
+	return &cobra.Command{Use: "kill", Short: "Kill the controller as kill -9 does, and start it again", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		return f.client().KillController(cmd.Context())
 	}}
 }
 

@@ -32,6 +32,7 @@ const (
 type Controller struct {
 	cfg     Config
 	data    string
+	bridge  string
 	address string
 	mu      sync.Mutex
 	process *exec.Cmd
@@ -40,7 +41,9 @@ type Controller struct {
 }
 
 func newController(cfg Config, network *lan.LAN) (*Controller, error) {
-	return &Controller{cfg: cfg, data: filepath.Join(cfg.Dir, "ingotd"), address: network.Addr().Addr().String() + ":" + apiPort}, nil
+	return &Controller{
+		cfg: cfg, data: filepath.Join(cfg.Dir, "ingotd"), bridge: network.Bridge(), address: network.Addr().Addr().String() + ":" + apiPort,
+	}, nil
 }
 
 // Address is where the API listens inside the lab.
@@ -66,7 +69,7 @@ func (c *Controller) Start(ctx context.Context) error {
 		return err
 	}
 	args := append([]string{
-		"--interface", "br0", "--data-dir", c.data, "--boot-dir", c.cfg.BootDir, "--listen", c.address,
+		"--interface", c.bridge, "--data-dir", c.data, "--boot-dir", c.cfg.BootDir, "--listen", c.address,
 		"--dhcp-range", dhcpFrom + "-" + dhcpTo, "--router-advertise", "--agent-console", "ttyS0,115200",
 	}, c.cfg.ExtraArgs...)
 	cmd := exec.Command(filepath.Join(c.cfg.Programs, "ingotd"), args...)
@@ -138,16 +141,6 @@ func (c *Controller) Kill() error { return c.end(syscall.SIGKILL) }
 
 // Stop ends ingotd in good order and waits for its end.
 func (c *Controller) Stop() error { return c.end(syscall.SIGTERM) }
-
-// Signal sends a signal, such as SIGSTOP.
-func (c *Controller) Signal(s syscall.Signal) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.process == nil {
-		return errors.New("ingotd is not running")
-	}
-	return c.process.Process.Signal(s)
-}
 
 func (c *Controller) end(s syscall.Signal) error {
 	c.mu.Lock()

@@ -122,9 +122,6 @@ func (l *Lab) LAN() *lan.LAN { return l.lan }
 // Controller is the controller under test.
 func (l *Lab) Controller() *Controller { return l.controller }
 
-// Machines are all machines, in the order of the Config.
-func (l *Lab) Machines() []*Machine { return l.machines }
-
 // Machine finds a machine by its name; nil when there is none.
 func (l *Lab) Machine(name string) *Machine {
 	for _, m := range l.machines {

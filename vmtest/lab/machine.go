@@ -165,9 +165,6 @@ func (m *Machine) Truth() bmcmachine.Snapshot { return m.board.Snapshot() }
 // Board is the machine as its BMC controls it.
 func (m *Machine) Board() *bmcmachine.Machine { return m.board }
 
-// VM is the hardware below the board.
-func (m *Machine) VM() *vm.Hardware { return m.vm }
-
 // PullPlug cuts the power: disks lose what was not flushed.
 func (m *Machine) PullPlug() error { return m.board.PullPlug() }
 

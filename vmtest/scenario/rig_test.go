@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -187,39 +186,4 @@ func (r *rig) sees(from int64, pattern string) []string {
 		r.t.Fatalf("%s: waiting for %q on the console: %v", r.Spec.Name, pattern, err)
 	}
 	return match
-}
-
-// phase waits until an operation's phase has a word in it, or bytes have moved.
-func (r *rig) moving(op *operator.Operation, bytes uint64) {
-	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), limit)
-	defer cancel()
-	watch, err := operator.NewOperationServiceClient(world.conn).OperationWatch(ctx, &operator.OperationGetRequest{Operation: op.GetId()})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for {
-		o, err := watch.Recv()
-		if err != nil {
-			r.t.Fatalf("operation %s ended before %d bytes had moved: %v", op.GetId(), bytes, err)
-		}
-		if o.GetProgress().GetDoneBytes() >= bytes {
-			return
-		}
-	}
-}
-
-// event waits until an event of the machine has the words in it.
-func (r *rig) event(words string) {
-	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), limit)
-	defer cancel()
-	watch, err := operator.NewEventServiceClient(world.conn).EventWatch(ctx, &operator.EventWatchRequest{Machine: r.id, ResumeToken: "0"})
-	for err == nil {
-		var e *operator.Event
-		if e, err = watch.Recv(); err == nil && strings.Contains(e.GetText(), words) {
-			return
-		}
-	}
-	r.t.Fatalf("%s: no event with %q: %v", r.Spec.Name, words, err)
 }

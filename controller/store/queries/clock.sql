@@ -4,6 +4,3 @@ SELECT ingot_now();
 -- name: ClockHold
 INSERT INTO held_clock (held_at) VALUES ($1)
 ON CONFLICT (one) DO UPDATE SET held_at = excluded.held_at;
-
--- name: ClockRelease
-DELETE FROM held_clock;

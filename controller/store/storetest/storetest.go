@@ -125,12 +125,6 @@ func ClockHold(t testing.TB, s *store.Store, at time.Time) {
 	Exec(t, s, queries.Load().Get("ClockHold"), at)
 }
 
-// ClockRelease lets the clock run again.
-func ClockRelease(t testing.TB, s *store.Store) {
-	t.Helper()
-	Exec(t, s, queries.Load().Get("ClockRelease"))
-}
-
 // Exec runs a statement on a store's database, over a connection of its own.
 func Exec(t testing.TB, s *store.Store, sql string, args ...any) {
 	t.Helper()
