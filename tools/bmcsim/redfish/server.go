@@ -64,7 +64,6 @@ type Server struct {
 	healed   bool            // the manager was reset since it started, for MissingUntilReset
 	seen     map[string]bool // paths fetched, for NotFoundUntilParent
 	patched  map[string]object
-	staged   bool // an override waits in the settings resource
 }
 
 // Listen binds the socket; nothing is answered before Start.
