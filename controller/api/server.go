@@ -13,6 +13,7 @@ import (
 
 	"github.com/ingot-metal/ingot/controller/auth"
 	"github.com/ingot-metal/ingot/controller/event"
+	"github.com/ingot-metal/ingot/controller/power"
 	"github.com/ingot-metal/ingot/proto/operator"
 )
 
@@ -39,6 +40,8 @@ type Config struct {
 	Images Images
 	Open   Open
 	Board  *event.Board
+	// Quirks say of models of machines what they do not survive; may be nil.
+	Quirks power.Quirks
 	// ControllerID is who is recorded as holding a copy of an imported image.
 	ControllerID string
 	Log          *slog.Logger

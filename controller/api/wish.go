@@ -12,6 +12,7 @@ import (
 	"github.com/ingot-metal/ingot/controller/auth"
 	"github.com/ingot-metal/ingot/controller/inventory"
 	"github.com/ingot-metal/ingot/controller/machine"
+	"github.com/ingot-metal/ingot/controller/power"
 	"github.com/ingot-metal/ingot/proto/fault"
 	"github.com/ingot-metal/ingot/proto/operator"
 )
@@ -79,6 +80,10 @@ func (s *Server) MachineDeploy(ctx context.Context, r *operator.MachineDeployReq
 	if err := complete(&wish, m, img, r); err != nil {
 		return nil, err
 	}
+	_, hardware := s.c.Quirks.Match(m.Vendor, m.Product, "")
+	if wish.KexecForbidden, err = kexecForbidden(r.GetKexec(), img, hardware); err != nil {
+		return nil, err
+	}
 	return s.ask(ctx, m.ID, machine.OperationDeploy, machine.Wish{Deploy: &wish}, r.GetRequestId())
 }
 
@@ -136,14 +141,6 @@ func complete(w *machine.DeployWish, m machine.Machine, img Image, r *operator.M
 	if w.Disk = diskKey(disk); w.Disk == "" {
 		return fault.New(fault.Precondition, "disk %s has neither serial nor WWN, so that it cannot be told from another", disk.Name)
 	}
-	switch {
-	case r.GetKexec() == "never":
-		w.KexecForbidden = "the operator asked for a start through the firmware"
-	case !img.KexecAllowed && r.GetKexec() == "always":
-		return fault.New(fault.Precondition, "image %s must not be entered by kexec; leave --kexec out", img.Name)
-	case !img.KexecAllowed:
-		w.KexecForbidden = "image " + img.Name + " must not be entered by kexec"
-	}
 	if w.Hostname == "" {
 		w.Hostname = m.Hostname
 	}
@@ -151,6 +148,25 @@ func complete(w *machine.DeployWish, m machine.Machine, img Image, r *operator.M
 	w.InstanceID = "i-" + uuid.NewString()
 	w.ReportToken = newSecret()
 	return nil
+}
+
+// kexecForbidden says why the installed system must be entered through the
+// firmware: by the operator's word, the image, or the hardware's quirks. Empty:
+// it may be entered by kexec.
+func kexecForbidden(word string, img Image, hardware power.Flags) (string, error) {
+	why := ""
+	switch {
+	case word == "never":
+		return "the operator asked for a start through the firmware", nil
+	case !img.KexecAllowed:
+		why = "image " + img.Name + " must not be entered by kexec"
+	case hardware.KexecUnsafe:
+		why = "this model of machine does not survive a kexec"
+	}
+	if why != "" && word == "always" {
+		return "", fault.New(fault.Precondition, "%s; leave --kexec out", why)
+	}
+	return why, nil
 }
 
 // newSecret is 256 random bits in hexadecimal.

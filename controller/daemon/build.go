@@ -17,6 +17,7 @@ import (
 	"github.com/ingot-metal/ingot/controller/boot/tftp"
 	"github.com/ingot-metal/ingot/controller/lifecycle"
 	"github.com/ingot-metal/ingot/controller/metadata"
+	"github.com/ingot-metal/ingot/controller/power"
 )
 
 // tftpPort is RFC 1350's.
@@ -98,8 +99,13 @@ func (h *house) engine(drivers lifecycle.Open) []part {
 
 // operators makes the API and its listener.
 func (h *house) operators(open *sockets, drivers lifecycle.Open, m *meter) ([]part, error) {
+	quirks, err := power.BuiltinQuirks()
+	if err != nil {
+		return nil, err
+	}
 	server, err := api.New(api.Config{
-		Store: h.store, Images: h.images, Open: api.Open(drivers), Board: h.board, ControllerID: h.id, Log: h.log.With("part", "api"),
+		Quirks: quirks,
+		Store:  h.store, Images: h.images, Open: api.Open(drivers), Board: h.board, ControllerID: h.id, Log: h.log.With("part", "api"),
 		Checks:  []api.Check{{Name: "boot files", Run: h.bootFiles}},
 		Metrics: m.handler(), MetricsPublic: h.c.MetricsPublic,
 	})

@@ -1264,7 +1264,7 @@ type MachineDeployRequest struct {
 	SshKeys  []string `protobuf:"bytes,5,rep,name=ssh_keys,json=sshKeys,proto3" json:"ssh_keys,omitempty"`
 	// Passed byte for byte, at most 1 MiB.
 	UserData []byte `protobuf:"bytes,6,opt,name=user_data,json=userData,proto3" json:"user_data,omitempty"`
-	// auto (the default) or never.
+	// auto (the default), never, or always: refused where image or hardware forbid.
 	Kexec string `protobuf:"bytes,7,opt,name=kexec,proto3" json:"kexec,omitempty"`
 	// report (the default) or none.
 	Proof string `protobuf:"bytes,8,opt,name=proof,proto3" json:"proof,omitempty"`

@@ -180,7 +180,7 @@ func (c *cli) machineDeploy() *cobra.Command {
 		f.StringVar(&req.Hostname, "hostname", "", "of the installed system (default: the machine's)")
 		f.StringSliceVar(&keyFiles, "ssh-key", nil, "file with public keys, or a key; repeat for more")
 		f.StringVar(&userData, "user-data", "", "file passed to cloud-init byte for byte, - for standard input")
-		f.StringVar(&req.Kexec, "kexec", "auto", "auto or never")
+		f.StringVar(&req.Kexec, "kexec", "auto", "auto, never, or always: refused where image or hardware forbid it")
 		f.StringVar(&req.Proof, "proof", "report", "report: deployed means that the system has reported; none: do not wait")
 		f.StringVar(&req.Then, "then", "boot", "boot, or stop: power off once all is verified")
 		f.BoolVar(&req.WipeConflicting, "wipe-conflicting", false, "wipe other disks that bear the image's ids")
