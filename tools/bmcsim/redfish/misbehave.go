@@ -95,8 +95,10 @@ func (t *trickle) Write(b []byte) (int, error) {
 			return i, err
 		}
 		sleep(t.r.Context(), t.every)
-		if err := t.r.Context().Err(); err != nil {
-			return i, err
+		if t.r.Context().Err() != nil {
+			// The client has gone. A handler that returns would end its answer
+			// properly, and a client could take the stump for all of it.
+			panic(http.ErrAbortHandler)
 		}
 	}
 	return len(b), nil
