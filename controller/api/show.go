@@ -1,7 +1,6 @@
 package api
 
 import (
-	"regexp"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -33,9 +32,6 @@ var states = map[machine.State]operator.State{
 	machine.Broken:        operator.State_STATE_BROKEN,
 }
 
-// idWord stands for a machine in the commands of the catalogue of reasons.
-var idWord = regexp.MustCompile(`\bID\b`)
-
 // explain gives a reason's sentence, with what exactly happened, and the next
 // step with the machine's id in its commands.
 func explain(id machine.ID, r machine.Reason, detail string) (text, next string) {
@@ -47,7 +43,7 @@ func explain(id machine.ID, r machine.Reason, detail string) (text, next string)
 	if detail != "" {
 		text += " (" + detail + ")"
 	}
-	return text, idWord.ReplaceAllLiteralString(c.Next, string(id))
+	return text, c.NextFor(id)
 }
 
 func showMachine(m machine.Machine) *operator.Machine {

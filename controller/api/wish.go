@@ -52,7 +52,7 @@ func (s *Server) MachinePower(ctx context.Context, r *operator.MachinePowerReque
 	}
 	if m.Approved && (m.BMC == nil || m.BMC.URL == "manual:") { // ask refuses a machine that is not approved
 		c := machine.CauseOf(machine.ReasonNoBMC)
-		return nil, fault.New(fault.Precondition, "%s %s", c.Sentence, idWord.ReplaceAllLiteralString(c.Next, string(m.ID)))
+		return nil, fault.New(fault.Precondition, "%s %s", c.Sentence, c.NextFor(m.ID))
 	}
 	return s.ask(ctx, m.ID, machine.OperationPower, machine.Wish{Power: &machine.PowerWish{Action: word}}, "")
 }

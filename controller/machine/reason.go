@@ -1,6 +1,9 @@
 package machine
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // Reason is a code of the catalogue: why a machine stopped. Empty means nothing
 // is wrong.
@@ -104,17 +107,11 @@ func CauseOf(r Reason) Cause {
 // OfBMC reports whether a reason is about a machine's BMC.
 func (r Reason) OfBMC() bool { return r == ReasonNoBMC || strings.HasPrefix(string(r), "bmc_") }
 
-// NextFor is Next with the machine named in its commands, where ID stands for
-// it.
-func (c Cause) NextFor(id ID) string {
-	words := strings.Split(c.Next, " ")
-	for i, w := range words {
-		if w == "ID" || strings.HasPrefix(w, "ID") && strings.Trim(w[2:], ".,;:") == "" {
-			words[i] = string(id) + w[2:]
-		}
-	}
-	return strings.Join(words, " ")
-}
+// idWord stands for the machine in the commands and paths of Next.
+var idWord = regexp.MustCompile(`\bID\b`)
+
+// NextFor is Next with the machine named, where ID stands for it.
+func (c Cause) NextFor(id ID) string { return idWord.ReplaceAllLiteralString(c.Next, string(id)) }
 
 // Known reports whether r stands in the catalogue.
 func Known(r Reason) bool { return CauseOf(r).Reason == r }
