@@ -225,20 +225,28 @@ func setBoot(ctx context.Context, d power.Driver, job machine.BMCJob) (string, e
 	return fmt.Sprintf("%s, read back as %s", override, read.Override), nil
 }
 
+// reasons name the causes that drivers tell. An error can hold two: a BMC that
+// is left alone for a while is busy because of what came before, so that is
+// named first and ErrBusy stands last.
+var reasons = []struct {
+	kind   power.Kind
+	reason machine.Reason
+}{
+	{power.ErrCredentials, machine.ReasonBMCCredentials},
+	{power.ErrCertificateChanged, machine.ReasonBMCCertificate},
+	{power.ErrUnsupported, machine.ReasonBMCUnsupported},
+	{power.ErrIgnored, machine.ReasonBMCIgnored},
+	{power.ErrProtocol, machine.ReasonBMCProtocol},
+	{power.ErrUnreachable, machine.ReasonBMCUnreachable},
+	{power.ErrTimeout, machine.ReasonBMCUnreachable},
+	{power.ErrBusy, machine.ReasonBMCUnreachable},
+}
+
 // reasonOf names the cause of a driver's error.
 func reasonOf(err error) machine.Reason {
-	for kind, reason := range map[power.Kind]machine.Reason{
-		power.ErrUnreachable:        machine.ReasonBMCUnreachable,
-		power.ErrTimeout:            machine.ReasonBMCUnreachable,
-		power.ErrBusy:               machine.ReasonBMCUnreachable,
-		power.ErrCredentials:        machine.ReasonBMCCredentials,
-		power.ErrUnsupported:        machine.ReasonBMCUnsupported,
-		power.ErrIgnored:            machine.ReasonBMCIgnored,
-		power.ErrCertificateChanged: machine.ReasonBMCCertificate,
-		power.ErrProtocol:           machine.ReasonBMCProtocol,
-	} {
-		if errors.Is(err, kind) {
-			return reason
+	for _, r := range reasons {
+		if errors.Is(err, r.kind) {
+			return r.reason
 		}
 	}
 	if errors.Is(err, context.DeadlineExceeded) {

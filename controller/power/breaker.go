@@ -9,32 +9,37 @@ import (
 
 // breaker stops asking a BMC that failed several times in a row: for a time
 // every call is refused at once, then one is let through to see. Refused
-// credentials open it at the first time, as BMCs lock accounts.
+// credentials open it at the first time, as BMCs lock accounts, but only for
+// who brings the same ones again.
 type breaker struct {
 	bmc   string
 	after int
 	pause time.Duration
 
-	mu     sync.Mutex
-	fails  int
-	until  time.Time
-	trying bool
-	last   error
+	mu      sync.Mutex
+	fails   int
+	until   time.Time
+	trying  bool
+	last    error
+	refused accessKey // the access whose credentials were refused last
 }
 
-func (b *breaker) layer(ctx context.Context, c call, next func(context.Context) error) error {
-	if err := b.enter(c); err != nil {
+// layer guards the calls of one access.
+func (b *breaker) layer(key accessKey) layer {
+	return func(ctx context.Context, c call, next func(context.Context) error) error {
+		if err := b.enter(c, key); err != nil {
+			return err
+		}
+		err := next(ctx)
+		b.leave(ctx, key, err)
 		return err
 	}
-	err := next(ctx)
-	b.leave(ctx, err)
-	return err
 }
 
-func (b *breaker) enter(c call) error {
+func (b *breaker) enter(c call, key accessKey) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.until.IsZero() {
+	if b.until.IsZero() || (KindOf(b.last) == ErrCredentials && key != b.refused) {
 		return nil
 	}
 	left := time.Until(b.until)
@@ -50,7 +55,7 @@ func (b *breaker) enter(c call) error {
 
 // leave counts. Errors that prove a BMC which listens and understands
 // (unsupported, ignored) count as success.
-func (b *breaker) leave(ctx context.Context, err error) {
+func (b *breaker) leave(ctx context.Context, key accessKey, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.trying = false
@@ -61,7 +66,7 @@ func (b *breaker) leave(ctx context.Context, err error) {
 	case ctx.Err() != nil && k == ErrBusy:
 		return // never reached the BMC
 	case k == ErrCredentials:
-		b.fails = max(b.fails+1, b.after)
+		b.fails, b.refused = max(b.fails+1, b.after), key
 	default:
 		b.fails++
 	}

@@ -81,7 +81,7 @@ type bmc struct {
 
 	mu     sync.Mutex
 	used   time.Time
-	shared map[[sha256.Size]byte]*sharedDriver // by access
+	shared map[accessKey]*sharedDriver // by access
 }
 
 // sharedDriver is one driver, so one session, for all who opened it.
@@ -127,7 +127,7 @@ func (o *Opener) Open(ctx context.Context, a Access, log *slog.Logger) (Driver, 
 		return &layered{inner: d, addr: t.Address(), layers: []layer{logged(t.Log)}, latency: new(Latency), close: d.Close}, nil
 	}
 	b := o.bmc(t.Address())
-	key := accessKey(a)
+	key := keyOf(a)
 	shared, err := b.take(key, func() (Driver, error) { return make(t) })
 	if err != nil {
 		return nil, err
@@ -136,7 +136,7 @@ func (o *Opener) Open(ctx context.Context, a Access, log *slog.Logger) (Driver, 
 }
 
 // wrap puts the layers around a driver, outermost first.
-func (o *Opener) wrap(t Target, b *bmc, key [sha256.Size]byte, s *sharedDriver) Driver {
+func (o *Opener) wrap(t Target, b *bmc, key accessKey, s *sharedDriver) Driver {
 	addr := t.Address()
 	var once sync.Once
 	var failed error
@@ -144,7 +144,7 @@ func (o *Opener) wrap(t Target, b *bmc, key [sha256.Size]byte, s *sharedDriver) 
 		inner: s.driver, addr: addr, latency: b.latency,
 		layers: []layer{
 			logged(t.Log),
-			b.breaker.layer,
+			b.breaker.layer(key),
 			retry(o.opts.Tries, o.opts.RetryPause, o.opts.LeaseMargin),
 			b.gate.layer,
 			limited(addr, b.limiter),
@@ -186,7 +186,11 @@ func (t Target) Address() string {
 	return t.URL.Scheme + "://" + strings.ToLower(t.URL.Host)
 }
 
-func accessKey(a Access) [sha256.Size]byte {
+// accessKey tells apart who may share a session: one address with one set of
+// credentials.
+type accessKey [sha256.Size]byte
+
+func keyOf(a Access) accessKey {
 	return sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q", a.URL, a.User, a.Password.Reveal(), a.CertificateSHA256))
 }
 
@@ -204,7 +208,7 @@ func (o *Opener) bmc(addr string) *bmc {
 			limiter: rate.NewLimiter(rate.Limit(o.opts.PerSecond), o.opts.Burst),
 			breaker: &breaker{bmc: addr, after: o.opts.BreakerAfter, pause: o.opts.BreakerPause},
 			latency: new(Latency),
-			shared:  make(map[[sha256.Size]byte]*sharedDriver),
+			shared:  make(map[accessKey]*sharedDriver),
 		}
 		o.bmcs[addr] = b
 	}
@@ -229,7 +233,7 @@ func (o *Opener) forgetOldest() {
 	delete(o.bmcs, oldest)
 }
 
-func (b *bmc) take(key [sha256.Size]byte, open func() (Driver, error)) (*sharedDriver, error) {
+func (b *bmc) take(key accessKey, open func() (Driver, error)) (*sharedDriver, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s := b.shared[key]; s != nil {
@@ -247,7 +251,7 @@ func (b *bmc) take(key [sha256.Size]byte, open func() (Driver, error)) (*sharedD
 
 // release closes the session with its last user. Waiting for the gate keeps a
 // logout from running beside a call of another access.
-func (b *bmc) release(ctx context.Context, key [sha256.Size]byte) error {
+func (b *bmc) release(ctx context.Context, key accessKey) error {
 	b.mu.Lock()
 	s := b.shared[key]
 	s.users--

@@ -107,6 +107,46 @@ func TestBreaker(t *testing.T) {
 	})
 }
 
+// A BMC that refused one password is asked at once with another; the one that
+// it refused is not tried again, since BMCs lock accounts.
+func TestBreakerKnowsCredentials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := map[string]int{}
+		opener, err := NewOpener(Factories{"x": func(target Target) (Driver, error) {
+			password := target.Password.Reveal()
+			return &scripted{on: func(context.Context) error {
+				asked[password]++
+				if password == "wrong" {
+					return fail(ErrCredentials)
+				}
+				return nil
+			}}, nil
+		}}, Options{Tries: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		on := func(password string) error {
+			d, err := opener.Open(t.Context(), Access{URL: "x://bmc", User: "u", Password: NewSecret(password)}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close(t.Context())
+			return d.On(t.Context())
+		}
+		for i, want := range []struct {
+			password string
+			kind     Kind
+		}{{"wrong", ErrCredentials}, {"wrong", ErrBusy}, {"right", ""}, {"wrong", ErrCredentials}} {
+			if got := KindOf(on(want.password)); got != want.kind {
+				t.Errorf("call %d with the %s password: got %q, want %q", i, want.password, got, want.kind)
+			}
+		}
+		if asked["wrong"] != 2 || asked["right"] != 1 {
+			t.Errorf("the BMC was asked %v, want twice wrong and once right", asked)
+		}
+	})
+}
+
 func TestCallEndsBeforeTheLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := open(t, &scripted{on: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
