@@ -17,6 +17,8 @@ var arrows = map[string][]string{
 	"imaging/fetch":    {"imaging/manifest"},
 	"imaging/writer":   {"imaging/manifest", "imaging/codec", "imaging/fetch"},
 	"imaging/pack":     {"imaging/manifest", "imaging/codec", "imaging/gpt"},
+	"imaging/sign":     {"imaging/manifest"},
+	"imaging/relay":    {"imaging/manifest", "imaging/fetch"},
 
 	"initramfs/cmdline": {},
 	"initramfs/kernel":  {},
@@ -39,7 +41,8 @@ var arrows = map[string][]string{
 	"controller/machine":   {},
 	"controller/ipam":      {},
 	"controller/inventory": {"controller/machine", "proto/fault"},
-	"controller/image":     {"imaging/manifest", "imaging/fetch", "imaging/pack", "imaging/codec"},
+	"controller/image":     {"imaging/manifest", "imaging/fetch", "imaging/pack", "imaging/codec", "imaging/sign"},
+	"controller/relay":     {"controller/machine"},
 	"controller/power":     {"proto/fault"},
 	"controller/lifecycle": {"controller/machine", "controller/ipam", "controller/inventory", "controller/image", "controller/power", "proto/fault"},
 	"controller/boot":      {"controller/machine", "controller/ipam", "controller/image", "initramfs/cmdline"},
@@ -50,9 +53,9 @@ var arrows = map[string][]string{
 	// power declare, and so names their types.
 	"controller/store": {"controller/machine", "controller/ipam", "controller/inventory", "controller/image", "controller/boot", "controller/metadata", "controller/power", "controller/event", "proto/fault"},
 	"controller/agentapi": {"proto/agent", "proto/hardware", "proto/fault", "controller/machine", "controller/ipam", "controller/inventory", "controller/image",
-		"controller/lifecycle", "controller/store", "controller/auth", "controller/event", "controller/metadata", "imaging/manifest"},
+		"controller/lifecycle", "controller/store", "controller/auth", "controller/event", "controller/metadata", "controller/relay", "imaging/manifest"},
 	"controller/api": {"proto/operator", "proto/hardware", "proto/fault", "controller/machine", "controller/ipam", "controller/inventory", "controller/image",
-		"controller/lifecycle", "controller/store", "controller/event", "controller/auth", "controller/power", "controller/metadata", "imaging/manifest", "imaging/pack"},
+		"controller/lifecycle", "controller/store", "controller/event", "controller/auth", "controller/power", "controller/metadata", "imaging/manifest", "imaging/pack", "imaging/sign"},
 	"controller/daemon": {"controller/...", "proto/...", "imaging/manifest"},
 	"controller":        {"controller/daemon"},
 
