@@ -27,6 +27,11 @@ type Options struct {
 	// Progress, if not nil, is called about ten times a second and at each
 	// change of phase, never from two goroutines at once. It must be quick.
 	Progress func(Progress)
+	// OnFrame, if not nil, is called once for every packed frame that was
+	// fetched, right after its packed SHA-256 was found right, so that somebody
+	// may pass it on. packed is good only until OnFrame returns. It must be
+	// quick, and is called from several goroutines at once, in no strict order.
+	OnFrame func(index int, packed []byte)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }

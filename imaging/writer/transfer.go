@@ -144,6 +144,9 @@ func (w *write) work(ctx context.Context, buf []byte, pool chan<- []byte, frames
 		if err := w.ensurePacked(ctx, packed); err != nil {
 			return err
 		}
+		if w.plan.OnFrame != nil {
+			w.plan.OnFrame(packed.index, packed.buf)
+		}
 		content := buf[:f.Size]
 		if err := dec.Decode(packed.buf, content); err != nil || xxh3.Hash(content) != f.XXH3 {
 			return &HashError{Frame: packed.index, Offset: w.m.FrameOffset(packed.index), Stage: StageContent, Err: err}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -404,5 +405,32 @@ func TestWipeSignatures(t *testing.T) {
 	var bad *SectorError
 	if err := WipeSignatures(d); !errors.As(err, &bad) || bad.LBA != 0 {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Somebody who passes frames on gets each exactly once, and only right ones.
+func TestOnFrame(t *testing.T) {
+	t.Parallel()
+	img := newImage(t, mixed, 512, 512)
+	src := newSource(img)
+	src.wrongAt, src.wrongFor = int64(img.m.Frames[12].Offset)+50, 1
+	var mu sync.Mutex
+	got := map[int]int{}
+	o := small
+	o.OnFrame = func(i int, packed []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		got[i]++
+		if manifest.Sum(packed) != img.m.Frames[i].PackedSHA256 {
+			t.Errorf("frame %d is passed on wrong", i)
+		}
+	}
+	if _, err := Write(t.Context(), newDisk(int64(len(img.content)), 512), img.m, src, o); err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range img.m.Frames {
+		if want := map[bool]int{true: 0, false: 1}[f.Zero]; got[i] != want {
+			t.Errorf("frame %d: got %d calls, want %d", i, got[i], want)
+		}
 	}
 }
