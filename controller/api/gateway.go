@@ -42,6 +42,7 @@ func (s *Server) gateway() error {
 		runtime.WithMarshalerOption(eventsType, &events{plain}))
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		operator.RegisterMachineServiceHandler, operator.RegisterOperationServiceHandler, operator.RegisterImageServiceHandler,
+		operator.RegisterPoolServiceHandler,
 		operator.RegisterEventServiceHandler, operator.RegisterLeaseServiceHandler,
 	} {
 		if err := register(context.Background(), mux, conn); err != nil {

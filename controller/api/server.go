@@ -61,6 +61,7 @@ type Server struct {
 	operator.UnimplementedMachineServiceServer
 	operator.UnimplementedOperationServiceServer
 	operator.UnimplementedImageServiceServer
+	operator.UnimplementedPoolServiceServer
 	operator.UnimplementedEventServiceServer
 	operator.UnimplementedLeaseServiceServer
 
@@ -89,6 +90,7 @@ func New(c Config) (*Server, error) {
 	operator.RegisterMachineServiceServer(s.grpc, s)
 	operator.RegisterOperationServiceServer(s.grpc, s)
 	operator.RegisterImageServiceServer(s.grpc, s)
+	operator.RegisterPoolServiceServer(s.grpc, s)
 	operator.RegisterEventServiceServer(s.grpc, s)
 	operator.RegisterLeaseServiceServer(s.grpc, s)
 	if err := s.gateway(); err != nil {

@@ -16,6 +16,7 @@ import (
 // services is the contract as it was generated.
 var services = []*grpc.ServiceDesc{
 	&operator.MachineService_ServiceDesc, &operator.OperationService_ServiceDesc, &operator.ImageService_ServiceDesc,
+	&operator.PoolService_ServiceDesc,
 	&operator.EventService_ServiceDesc, &operator.LeaseService_ServiceDesc,
 }
 

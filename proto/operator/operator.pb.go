@@ -155,7 +155,7 @@ func (PowerAction) EnumDescriptor() ([]byte, []int) {
 	return file_operator_operator_proto_rawDescGZIP(), []int{1}
 }
 
-// Machine as operators see it. Next free field: 31.
+// Machine as operators see it. Next free field: 32.
 type Machine struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Short and stable, such as k3f9qa.
@@ -195,6 +195,7 @@ type Machine struct {
 	DeadlineAt     *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=deadline_at,json=deadlineAt,proto3" json:"deadline_at,omitempty"`
 	// MAAS's name of the same status.
 	MaasStatus    string `protobuf:"bytes,30,opt,name=maas_status,json=maasStatus,proto3" json:"maas_status,omitempty"`
+	Pool          string `protobuf:"bytes,31,opt,name=pool,proto3" json:"pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -435,6 +436,13 @@ func (x *Machine) GetDeadlineAt() *timestamppb.Timestamp {
 func (x *Machine) GetMaasStatus() string {
 	if x != nil {
 		return x.MaasStatus
+	}
+	return ""
+}
+
+func (x *Machine) GetPool() string {
+	if x != nil {
+		return x.Pool
 	}
 	return ""
 }
@@ -727,8 +735,12 @@ type Deployment struct {
 	FlushedAfter  *durationpb.Duration `protobuf:"bytes,11,opt,name=flushed_after,json=flushedAfter,proto3" json:"flushed_after,omitempty"`
 	VerifiedAfter *durationpb.Duration `protobuf:"bytes,12,opt,name=verified_after,json=verifiedAfter,proto3" json:"verified_after,omitempty"`
 	InstanceId    string               `protobuf:"bytes,13,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Content that the disk held already and that was not written.
+	BytesKept uint64 `protobuf:"varint,14,opt,name=bytes_kept,json=bytesKept,proto3" json:"bytes_kept,omitempty"`
+	// Of bytes_fetched, those that came from other machines.
+	BytesFromPeers uint64 `protobuf:"varint,15,opt,name=bytes_from_peers,json=bytesFromPeers,proto3" json:"bytes_from_peers,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Deployment) Reset() {
@@ -850,6 +862,20 @@ func (x *Deployment) GetInstanceId() string {
 		return x.InstanceId
 	}
 	return ""
+}
+
+func (x *Deployment) GetBytesKept() uint64 {
+	if x != nil {
+		return x.BytesKept
+	}
+	return 0
+}
+
+func (x *Deployment) GetBytesFromPeers() uint64 {
+	if x != nil {
+		return x.BytesFromPeers
+	}
+	return 0
 }
 
 type MachineListRequest struct {
@@ -1018,7 +1044,9 @@ type MachineAddRequest struct {
 	SystemUuid   string                 `protobuf:"bytes,4,opt,name=system_uuid,json=systemUuid,proto3" json:"system_uuid,omitempty"`
 	Bmc          *BMCAccess             `protobuf:"bytes,5,opt,name=bmc,proto3" json:"bmc,omitempty"`
 	// Power on and commission at once.
-	Commission    bool `protobuf:"varint,6,opt,name=commission,proto3" json:"commission,omitempty"`
+	Commission bool `protobuf:"varint,6,opt,name=commission,proto3" json:"commission,omitempty"`
+	// Empty: default.
+	Pool          string `protobuf:"bytes,7,opt,name=pool,proto3" json:"pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1095,6 +1123,65 @@ func (x *MachineAddRequest) GetCommission() bool {
 	return false
 }
 
+func (x *MachineAddRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+type MachineSetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Machine       string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
+	Pool          *string                `protobuf:"bytes,2,opt,name=pool,proto3,oneof" json:"pool,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MachineSetRequest) Reset() {
+	*x = MachineSetRequest{}
+	mi := &file_operator_operator_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MachineSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MachineSetRequest) ProtoMessage() {}
+
+func (x *MachineSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MachineSetRequest.ProtoReflect.Descriptor instead.
+func (*MachineSetRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MachineSetRequest) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *MachineSetRequest) GetPool() string {
+	if x != nil && x.Pool != nil {
+		return *x.Pool
+	}
+	return ""
+}
+
 type MachineApproveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Machine       string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
@@ -1105,7 +1192,7 @@ type MachineApproveRequest struct {
 
 func (x *MachineApproveRequest) Reset() {
 	*x = MachineApproveRequest{}
-	mi := &file_operator_operator_proto_msgTypes[9]
+	mi := &file_operator_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1204,7 @@ func (x *MachineApproveRequest) String() string {
 func (*MachineApproveRequest) ProtoMessage() {}
 
 func (x *MachineApproveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[9]
+	mi := &file_operator_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1217,7 @@ func (x *MachineApproveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineApproveRequest.ProtoReflect.Descriptor instead.
 func (*MachineApproveRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{9}
+	return file_operator_operator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MachineApproveRequest) GetMachine() string {
@@ -1158,7 +1245,7 @@ type MachineDeleteRequest struct {
 
 func (x *MachineDeleteRequest) Reset() {
 	*x = MachineDeleteRequest{}
-	mi := &file_operator_operator_proto_msgTypes[10]
+	mi := &file_operator_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1257,7 @@ func (x *MachineDeleteRequest) String() string {
 func (*MachineDeleteRequest) ProtoMessage() {}
 
 func (x *MachineDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[10]
+	mi := &file_operator_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1270,7 @@ func (x *MachineDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDeleteRequest.ProtoReflect.Descriptor instead.
 func (*MachineDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{10}
+	return file_operator_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MachineDeleteRequest) GetMachine() string {
@@ -1210,7 +1297,7 @@ type MachineCommissionRequest struct {
 
 func (x *MachineCommissionRequest) Reset() {
 	*x = MachineCommissionRequest{}
-	mi := &file_operator_operator_proto_msgTypes[11]
+	mi := &file_operator_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1309,7 @@ func (x *MachineCommissionRequest) String() string {
 func (*MachineCommissionRequest) ProtoMessage() {}
 
 func (x *MachineCommissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[11]
+	mi := &file_operator_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1322,7 @@ func (x *MachineCommissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCommissionRequest.ProtoReflect.Descriptor instead.
 func (*MachineCommissionRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{11}
+	return file_operator_operator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MachineCommissionRequest) GetMachine() string {
@@ -1255,7 +1342,8 @@ func (x *MachineCommissionRequest) GetSkipTests() bool {
 type MachineDeployRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Machine string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
-	// Digest, or name of the newest image of that name.
+	// Digest; NAME@VERSION; or NAME, the newest version for this machine's
+	// architecture.
 	Image string `protobuf:"bytes,2,opt,name=image,proto3" json:"image,omitempty"`
 	// Serial or WWN of the disk to write; empty lets the controller choose the
 	// smallest disk that holds the image, NVMe before SSD before HDD.
@@ -1272,14 +1360,17 @@ type MachineDeployRequest struct {
 	Then            string `protobuf:"bytes,9,opt,name=then,proto3" json:"then,omitempty"`
 	WipeConflicting bool   `protobuf:"varint,10,opt,name=wipe_conflicting,json=wipeConflicting,proto3" json:"wipe_conflicting,omitempty"`
 	// The same request id again returns the same operation.
-	RequestId     string `protobuf:"bytes,11,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,11,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Read the disk first, and keep what it holds of the image already. Changes
+	// how long it takes and what is fetched, never what is on the disk afterwards.
+	Reuse         bool `protobuf:"varint,12,opt,name=reuse,proto3" json:"reuse,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MachineDeployRequest) Reset() {
 	*x = MachineDeployRequest{}
-	mi := &file_operator_operator_proto_msgTypes[12]
+	mi := &file_operator_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1382,7 @@ func (x *MachineDeployRequest) String() string {
 func (*MachineDeployRequest) ProtoMessage() {}
 
 func (x *MachineDeployRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[12]
+	mi := &file_operator_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1395,7 @@ func (x *MachineDeployRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDeployRequest.ProtoReflect.Descriptor instead.
 func (*MachineDeployRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{12}
+	return file_operator_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MachineDeployRequest) GetMachine() string {
@@ -1384,6 +1475,13 @@ func (x *MachineDeployRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *MachineDeployRequest) GetReuse() bool {
+	if x != nil {
+		return x.Reuse
+	}
+	return false
+}
+
 type MachineReleaseRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Machine string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
@@ -1399,7 +1497,7 @@ type MachineReleaseRequest struct {
 
 func (x *MachineReleaseRequest) Reset() {
 	*x = MachineReleaseRequest{}
-	mi := &file_operator_operator_proto_msgTypes[13]
+	mi := &file_operator_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1509,7 @@ func (x *MachineReleaseRequest) String() string {
 func (*MachineReleaseRequest) ProtoMessage() {}
 
 func (x *MachineReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[13]
+	mi := &file_operator_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1522,7 @@ func (x *MachineReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineReleaseRequest.ProtoReflect.Descriptor instead.
 func (*MachineReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{13}
+	return file_operator_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MachineReleaseRequest) GetMachine() string {
@@ -1465,7 +1563,7 @@ type MachinePowerRequest struct {
 
 func (x *MachinePowerRequest) Reset() {
 	*x = MachinePowerRequest{}
-	mi := &file_operator_operator_proto_msgTypes[14]
+	mi := &file_operator_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1477,7 +1575,7 @@ func (x *MachinePowerRequest) String() string {
 func (*MachinePowerRequest) ProtoMessage() {}
 
 func (x *MachinePowerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[14]
+	mi := &file_operator_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1490,7 +1588,7 @@ func (x *MachinePowerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachinePowerRequest.ProtoReflect.Descriptor instead.
 func (*MachinePowerRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{14}
+	return file_operator_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *MachinePowerRequest) GetMachine() string {
@@ -1522,7 +1620,7 @@ type BMCAccess struct {
 
 func (x *BMCAccess) Reset() {
 	*x = BMCAccess{}
-	mi := &file_operator_operator_proto_msgTypes[15]
+	mi := &file_operator_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +1632,7 @@ func (x *BMCAccess) String() string {
 func (*BMCAccess) ProtoMessage() {}
 
 func (x *BMCAccess) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[15]
+	mi := &file_operator_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1645,7 @@ func (x *BMCAccess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BMCAccess.ProtoReflect.Descriptor instead.
 func (*BMCAccess) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{15}
+	return file_operator_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BMCAccess) GetUrl() string {
@@ -1593,7 +1691,7 @@ type BMC struct {
 
 func (x *BMC) Reset() {
 	*x = BMC{}
-	mi := &file_operator_operator_proto_msgTypes[16]
+	mi := &file_operator_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1703,7 @@ func (x *BMC) String() string {
 func (*BMC) ProtoMessage() {}
 
 func (x *BMC) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[16]
+	mi := &file_operator_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1716,7 @@ func (x *BMC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BMC.ProtoReflect.Descriptor instead.
 func (*BMC) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{16}
+	return file_operator_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BMC) GetUrl() string {
@@ -1680,7 +1778,7 @@ type BMCSetRequest struct {
 
 func (x *BMCSetRequest) Reset() {
 	*x = BMCSetRequest{}
-	mi := &file_operator_operator_proto_msgTypes[17]
+	mi := &file_operator_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1790,7 @@ func (x *BMCSetRequest) String() string {
 func (*BMCSetRequest) ProtoMessage() {}
 
 func (x *BMCSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[17]
+	mi := &file_operator_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1803,7 @@ func (x *BMCSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BMCSetRequest.ProtoReflect.Descriptor instead.
 func (*BMCSetRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{17}
+	return file_operator_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BMCSetRequest) GetMachine() string {
@@ -1731,7 +1829,7 @@ type BMCTestRequest struct {
 
 func (x *BMCTestRequest) Reset() {
 	*x = BMCTestRequest{}
-	mi := &file_operator_operator_proto_msgTypes[18]
+	mi := &file_operator_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1743,7 +1841,7 @@ func (x *BMCTestRequest) String() string {
 func (*BMCTestRequest) ProtoMessage() {}
 
 func (x *BMCTestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[18]
+	mi := &file_operator_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1756,7 +1854,7 @@ func (x *BMCTestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BMCTestRequest.ProtoReflect.Descriptor instead.
 func (*BMCTestRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{18}
+	return file_operator_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BMCTestRequest) GetMachine() string {
@@ -1780,7 +1878,7 @@ type BMCTestResponse struct {
 
 func (x *BMCTestResponse) Reset() {
 	*x = BMCTestResponse{}
-	mi := &file_operator_operator_proto_msgTypes[19]
+	mi := &file_operator_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +1890,7 @@ func (x *BMCTestResponse) String() string {
 func (*BMCTestResponse) ProtoMessage() {}
 
 func (x *BMCTestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[19]
+	mi := &file_operator_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +1903,7 @@ func (x *BMCTestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BMCTestResponse.ProtoReflect.Descriptor instead.
 func (*BMCTestResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{19}
+	return file_operator_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *BMCTestResponse) GetOk() bool {
@@ -1865,14 +1963,16 @@ type Operation struct {
 	Steps       []*Step   `protobuf:"bytes,13,rep,name=steps,proto3" json:"steps,omitempty"`
 	RequestedBy string    `protobuf:"bytes,14,opt,name=requested_by,json=requestedBy,proto3" json:"requested_by,omitempty"`
 	// Disks that the operation writes or erases, for a plan.
-	Disks         []*Disk `protobuf:"bytes,15,rep,name=disks,proto3" json:"disks,omitempty"`
+	Disks []*Disk `protobuf:"bytes,15,rep,name=disks,proto3" json:"disks,omitempty"`
+	// What a deploy wrote, once that is proved.
+	Deployment    *Deployment `protobuf:"bytes,16,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_operator_operator_proto_msgTypes[20]
+	mi := &file_operator_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1884,7 +1984,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[20]
+	mi := &file_operator_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1897,7 +1997,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{20}
+	return file_operator_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Operation) GetId() string {
@@ -2005,6 +2105,13 @@ func (x *Operation) GetDisks() []*Disk {
 	return nil
 }
 
+func (x *Operation) GetDeployment() *Deployment {
+	if x != nil {
+		return x.Deployment
+	}
+	return nil
+}
+
 type Progress struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	DoneBytes      uint64                 `protobuf:"varint,1,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"`
@@ -2017,7 +2124,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_operator_operator_proto_msgTypes[21]
+	mi := &file_operator_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2136,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[21]
+	mi := &file_operator_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2149,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{21}
+	return file_operator_operator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Progress) GetDoneBytes() uint64 {
@@ -2087,7 +2194,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_operator_operator_proto_msgTypes[22]
+	mi := &file_operator_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +2206,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[22]
+	mi := &file_operator_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +2219,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{22}
+	return file_operator_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Step) GetName() string {
@@ -2159,7 +2266,7 @@ type OperationGetRequest struct {
 
 func (x *OperationGetRequest) Reset() {
 	*x = OperationGetRequest{}
-	mi := &file_operator_operator_proto_msgTypes[23]
+	mi := &file_operator_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2278,7 @@ func (x *OperationGetRequest) String() string {
 func (*OperationGetRequest) ProtoMessage() {}
 
 func (x *OperationGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[23]
+	mi := &file_operator_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2291,7 @@ func (x *OperationGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationGetRequest.ProtoReflect.Descriptor instead.
 func (*OperationGetRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{23}
+	return file_operator_operator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *OperationGetRequest) GetOperation() string {
@@ -2205,7 +2312,7 @@ type OperationListRequest struct {
 
 func (x *OperationListRequest) Reset() {
 	*x = OperationListRequest{}
-	mi := &file_operator_operator_proto_msgTypes[24]
+	mi := &file_operator_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2217,7 +2324,7 @@ func (x *OperationListRequest) String() string {
 func (*OperationListRequest) ProtoMessage() {}
 
 func (x *OperationListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[24]
+	mi := &file_operator_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2230,7 +2337,7 @@ func (x *OperationListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationListRequest.ProtoReflect.Descriptor instead.
 func (*OperationListRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{24}
+	return file_operator_operator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *OperationListRequest) GetMachine() string {
@@ -2264,7 +2371,7 @@ type OperationListResponse struct {
 
 func (x *OperationListResponse) Reset() {
 	*x = OperationListResponse{}
-	mi := &file_operator_operator_proto_msgTypes[25]
+	mi := &file_operator_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2383,7 @@ func (x *OperationListResponse) String() string {
 func (*OperationListResponse) ProtoMessage() {}
 
 func (x *OperationListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[25]
+	mi := &file_operator_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2396,7 @@ func (x *OperationListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationListResponse.ProtoReflect.Descriptor instead.
 func (*OperationListResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{25}
+	return file_operator_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *OperationListResponse) GetOperations() []*Operation {
@@ -2315,7 +2422,7 @@ type OperationCancelRequest struct {
 
 func (x *OperationCancelRequest) Reset() {
 	*x = OperationCancelRequest{}
-	mi := &file_operator_operator_proto_msgTypes[26]
+	mi := &file_operator_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2434,7 @@ func (x *OperationCancelRequest) String() string {
 func (*OperationCancelRequest) ProtoMessage() {}
 
 func (x *OperationCancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[26]
+	mi := &file_operator_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2447,7 @@ func (x *OperationCancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationCancelRequest.ProtoReflect.Descriptor instead.
 func (*OperationCancelRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{26}
+	return file_operator_operator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *OperationCancelRequest) GetOperation() string {
@@ -2351,11 +2458,12 @@ func (x *OperationCancelRequest) GetOperation() string {
 }
 
 type Image struct {
-	state        protoimpl.MessageState `protogen:"open.v1"`
-	Digest       string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
-	Name         string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Version      string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
-	Architecture string                 `protobuf:"bytes,4,opt,name=architecture,proto3" json:"architecture,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Digest string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Name   string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Several images of a name are told apart by it: NAME@VERSION.
+	Version      string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Architecture string `protobuf:"bytes,4,opt,name=architecture,proto3" json:"architecture,omitempty"`
 	// disk or tree.
 	Kind            string                 `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
 	SizeBytes       uint64                 `protobuf:"varint,6,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
@@ -2364,14 +2472,26 @@ type Image struct {
 	FrameBytes      uint32                 `protobuf:"varint,9,opt,name=frame_bytes,json=frameBytes,proto3" json:"frame_bytes,omitempty"`
 	CreatedAt       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// True when kexec into it is allowed.
-	Kexec         bool `protobuf:"varint,11,opt,name=kexec,proto3" json:"kexec,omitempty"`
+	Kexec bool `protobuf:"varint,11,opt,name=kexec,proto3" json:"kexec,omitempty"`
+	// Machines are given it over TLS only.
+	Private    bool              `protobuf:"varint,12,opt,name=private,proto3" json:"private,omitempty"`
+	Signatures []*ImageSignature `protobuf:"bytes,13,rep,name=signatures,proto3" json:"signatures,omitempty"`
+	// Ids of the controllers that have its frames.
+	Copies []string `protobuf:"bytes,14,rep,name=copies,proto3" json:"copies,omitempty"`
+	// Ids of the machines that have it or are being given it; the first 100.
+	InUseBy []string `protobuf:"bytes,15,rep,name=in_use_by,json=inUseBy,proto3" json:"in_use_by,omitempty"`
+	// Of size_bytes, what is zero and is never fetched. Only where one image is
+	// asked for of a controller that has a copy.
+	HoleBytes uint64 `protobuf:"varint,16,opt,name=hole_bytes,json=holeBytes,proto3" json:"hole_bytes,omitempty"`
+	// What will not work with this image; only in the answer to its import.
+	Warnings      []string `protobuf:"bytes,17,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_operator_operator_proto_msgTypes[27]
+	mi := &file_operator_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2383,7 +2503,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[27]
+	mi := &file_operator_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2396,7 +2516,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{27}
+	return file_operator_operator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Image) GetDigest() string {
@@ -2476,17 +2596,134 @@ func (x *Image) GetKexec() bool {
 	return false
 }
 
+func (x *Image) GetPrivate() bool {
+	if x != nil {
+		return x.Private
+	}
+	return false
+}
+
+func (x *Image) GetSignatures() []*ImageSignature {
+	if x != nil {
+		return x.Signatures
+	}
+	return nil
+}
+
+func (x *Image) GetCopies() []string {
+	if x != nil {
+		return x.Copies
+	}
+	return nil
+}
+
+func (x *Image) GetInUseBy() []string {
+	if x != nil {
+		return x.InUseBy
+	}
+	return nil
+}
+
+func (x *Image) GetHoleBytes() uint64 {
+	if x != nil {
+		return x.HoleBytes
+	}
+	return 0
+}
+
+func (x *Image) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// ImageSignature is a detached minisign signature of an image's manifest.
+type ImageSignature struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 16 hexadecimal digits, as minisign writes them.
+	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// Name of the trusted key that made it; empty when no trusted key has this id.
+	TrustedBy string `protobuf:"bytes,2,opt,name=trusted_by,json=trustedBy,proto3" json:"trusted_by,omitempty"`
+	// The comment that the signature covers; only of a trusted key.
+	Comment string `protobuf:"bytes,3,opt,name=comment,proto3" json:"comment,omitempty"`
+	// The signature as minisign wrote it.
+	Signature     []byte `protobuf:"bytes,4,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageSignature) Reset() {
+	*x = ImageSignature{}
+	mi := &file_operator_operator_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageSignature) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageSignature) ProtoMessage() {}
+
+func (x *ImageSignature) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageSignature.ProtoReflect.Descriptor instead.
+func (*ImageSignature) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ImageSignature) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *ImageSignature) GetTrustedBy() string {
+	if x != nil {
+		return x.TrustedBy
+	}
+	return ""
+}
+
+func (x *ImageSignature) GetComment() string {
+	if x != nil {
+		return x.Comment
+	}
+	return ""
+}
+
+func (x *ImageSignature) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
 type ImageListRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PageSize      int32                  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	PageSize  int32                  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only those of this name.
+	Name          string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ImageListRequest) Reset() {
 	*x = ImageListRequest{}
-	mi := &file_operator_operator_proto_msgTypes[28]
+	mi := &file_operator_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2498,7 +2735,7 @@ func (x *ImageListRequest) String() string {
 func (*ImageListRequest) ProtoMessage() {}
 
 func (x *ImageListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[28]
+	mi := &file_operator_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2511,7 +2748,7 @@ func (x *ImageListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageListRequest.ProtoReflect.Descriptor instead.
 func (*ImageListRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{28}
+	return file_operator_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ImageListRequest) GetPageSize() int32 {
@@ -2528,6 +2765,13 @@ func (x *ImageListRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ImageListRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 type ImageListResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Images        []*Image               `protobuf:"bytes,1,rep,name=images,proto3" json:"images,omitempty"`
@@ -2538,7 +2782,7 @@ type ImageListResponse struct {
 
 func (x *ImageListResponse) Reset() {
 	*x = ImageListResponse{}
-	mi := &file_operator_operator_proto_msgTypes[29]
+	mi := &file_operator_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2794,7 @@ func (x *ImageListResponse) String() string {
 func (*ImageListResponse) ProtoMessage() {}
 
 func (x *ImageListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[29]
+	mi := &file_operator_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2807,7 @@ func (x *ImageListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageListResponse.ProtoReflect.Descriptor instead.
 func (*ImageListResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{29}
+	return file_operator_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ImageListResponse) GetImages() []*Image {
@@ -2582,7 +2826,8 @@ func (x *ImageListResponse) GetNextPageToken() string {
 
 type ImageGetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Digest or name.
+	// Digest; NAME@VERSION; or NAME, its newest version. Where that names images
+	// of several architectures it is refused, with all that it could be.
 	Image         string `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2590,7 +2835,7 @@ type ImageGetRequest struct {
 
 func (x *ImageGetRequest) Reset() {
 	*x = ImageGetRequest{}
-	mi := &file_operator_operator_proto_msgTypes[30]
+	mi := &file_operator_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2602,7 +2847,7 @@ func (x *ImageGetRequest) String() string {
 func (*ImageGetRequest) ProtoMessage() {}
 
 func (x *ImageGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[30]
+	mi := &file_operator_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2615,7 +2860,7 @@ func (x *ImageGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageGetRequest.ProtoReflect.Descriptor instead.
 func (*ImageGetRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{30}
+	return file_operator_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ImageGetRequest) GetImage() string {
@@ -2638,7 +2883,7 @@ type ImageImportRequest struct {
 
 func (x *ImageImportRequest) Reset() {
 	*x = ImageImportRequest{}
-	mi := &file_operator_operator_proto_msgTypes[31]
+	mi := &file_operator_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2650,7 +2895,7 @@ func (x *ImageImportRequest) String() string {
 func (*ImageImportRequest) ProtoMessage() {}
 
 func (x *ImageImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[31]
+	mi := &file_operator_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2663,7 +2908,7 @@ func (x *ImageImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageImportRequest.ProtoReflect.Descriptor instead.
 func (*ImageImportRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{31}
+	return file_operator_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ImageImportRequest) GetPart() isImageImportRequest_Part {
@@ -2709,24 +2954,27 @@ func (*ImageImportRequest_Header) isImageImportRequest_Part() {}
 func (*ImageImportRequest_Data) isImageImportRequest_Part() {}
 
 type ImageHeader struct {
-	state        protoimpl.MessageState `protogen:"open.v1"`
-	Name         string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Version      string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Architecture string                 `protobuf:"bytes,3,opt,name=architecture,proto3" json:"architecture,omitempty"`
-	// raw, raw.gz, raw.xz, raw.zst, raw.lz4 or qcow2; checked against the magic.
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// Not needed for a bundle.
+	Architecture string `protobuf:"bytes,3,opt,name=architecture,proto3" json:"architecture,omitempty"`
+	// raw, raw.gz, raw.xz, raw.zst, raw.lz4, qcow2 or bundle; checked against the
+	// magic. Empty or auto: by the magic alone.
 	Format string `protobuf:"bytes,4,opt,name=format,proto3" json:"format,omitempty"`
 	// Hex; refused when the source's bytes do not have it. Optional.
 	SourceSha256 string `protobuf:"bytes,5,opt,name=source_sha256,json=sourceSha256,proto3" json:"source_sha256,omitempty"`
 	// Bytes that will follow; 0 when unknown.
 	SourceSizeBytes uint64 `protobuf:"varint,6,opt,name=source_size_bytes,json=sourceSizeBytes,proto3" json:"source_size_bytes,omitempty"`
 	KexecForbidden  bool   `protobuf:"varint,7,opt,name=kexec_forbidden,json=kexecForbidden,proto3" json:"kexec_forbidden,omitempty"`
+	Private         bool   `protobuf:"varint,8,opt,name=private,proto3" json:"private,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ImageHeader) Reset() {
 	*x = ImageHeader{}
-	mi := &file_operator_operator_proto_msgTypes[32]
+	mi := &file_operator_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2738,7 +2986,7 @@ func (x *ImageHeader) String() string {
 func (*ImageHeader) ProtoMessage() {}
 
 func (x *ImageHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[32]
+	mi := &file_operator_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2751,7 +2999,7 @@ func (x *ImageHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageHeader.ProtoReflect.Descriptor instead.
 func (*ImageHeader) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{32}
+	return file_operator_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ImageHeader) GetName() string {
@@ -2803,6 +3051,423 @@ func (x *ImageHeader) GetKexecForbidden() bool {
 	return false
 }
 
+func (x *ImageHeader) GetPrivate() bool {
+	if x != nil {
+		return x.Private
+	}
+	return false
+}
+
+type ImageImportURLRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Without sizes, which the source tells.
+	Header *ImageHeader `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// http or https.
+	Url string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	// Minisign public key whose signature the source must have, at the URL with
+	// .minisig behind it, or at minisign_url.
+	MinisignKey   string `protobuf:"bytes,3,opt,name=minisign_key,json=minisignKey,proto3" json:"minisign_key,omitempty"`
+	MinisignUrl   string `protobuf:"bytes,4,opt,name=minisign_url,json=minisignUrl,proto3" json:"minisign_url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageImportURLRequest) Reset() {
+	*x = ImageImportURLRequest{}
+	mi := &file_operator_operator_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageImportURLRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageImportURLRequest) ProtoMessage() {}
+
+func (x *ImageImportURLRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageImportURLRequest.ProtoReflect.Descriptor instead.
+func (*ImageImportURLRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ImageImportURLRequest) GetHeader() *ImageHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *ImageImportURLRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *ImageImportURLRequest) GetMinisignKey() string {
+	if x != nil {
+		return x.MinisignKey
+	}
+	return ""
+}
+
+func (x *ImageImportURLRequest) GetMinisignUrl() string {
+	if x != nil {
+		return x.MinisignUrl
+	}
+	return ""
+}
+
+type ImageImportURLResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// download, pack, verify or done.
+	Phase     string `protobuf:"bytes,1,opt,name=phase,proto3" json:"phase,omitempty"`
+	DoneBytes uint64 `protobuf:"varint,2,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"`
+	// 0 when not known.
+	TotalBytes uint64 `protobuf:"varint,3,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	// With the phase done.
+	Image         *Image `protobuf:"bytes,4,opt,name=image,proto3" json:"image,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageImportURLResponse) Reset() {
+	*x = ImageImportURLResponse{}
+	mi := &file_operator_operator_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageImportURLResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageImportURLResponse) ProtoMessage() {}
+
+func (x *ImageImportURLResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageImportURLResponse.ProtoReflect.Descriptor instead.
+func (*ImageImportURLResponse) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ImageImportURLResponse) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *ImageImportURLResponse) GetDoneBytes() uint64 {
+	if x != nil {
+		return x.DoneBytes
+	}
+	return 0
+}
+
+func (x *ImageImportURLResponse) GetTotalBytes() uint64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *ImageImportURLResponse) GetImage() *Image {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+type ImageExportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Image string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	// raw, raw.gz, raw.zst or qcow2: the disk; bundle: a tar of frames, manifest
+	// and signatures, which ImageImport takes back with the same digest; manifest:
+	// the canonical manifest alone, which signatures are made of.
+	Format        string `protobuf:"bytes,2,opt,name=format,proto3" json:"format,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageExportRequest) Reset() {
+	*x = ImageExportRequest{}
+	mi := &file_operator_operator_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageExportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageExportRequest) ProtoMessage() {}
+
+func (x *ImageExportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageExportRequest.ProtoReflect.Descriptor instead.
+func (*ImageExportRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ImageExportRequest) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *ImageExportRequest) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+type ImageExportResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1 MiB.
+	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageExportResponse) Reset() {
+	*x = ImageExportResponse{}
+	mi := &file_operator_operator_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageExportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageExportResponse) ProtoMessage() {}
+
+func (x *ImageExportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageExportResponse.ProtoReflect.Descriptor instead.
+func (*ImageExportResponse) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ImageExportResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type ImageVerifyResponse struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	DoneBytes  uint64                 `protobuf:"varint,1,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"`
+	TotalBytes uint64                 `protobuf:"varint,2,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	// True in the last message: every frame is what the manifest says. A damaged
+	// copy ends the call with an error.
+	Verified      bool `protobuf:"varint,3,opt,name=verified,proto3" json:"verified,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageVerifyResponse) Reset() {
+	*x = ImageVerifyResponse{}
+	mi := &file_operator_operator_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageVerifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageVerifyResponse) ProtoMessage() {}
+
+func (x *ImageVerifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageVerifyResponse.ProtoReflect.Descriptor instead.
+func (*ImageVerifyResponse) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ImageVerifyResponse) GetDoneBytes() uint64 {
+	if x != nil {
+		return x.DoneBytes
+	}
+	return 0
+}
+
+func (x *ImageVerifyResponse) GetTotalBytes() uint64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *ImageVerifyResponse) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+type ImageSignRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Image string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	// As minisign writes it; at most 1 KiB.
+	Signature     []byte `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageSignRequest) Reset() {
+	*x = ImageSignRequest{}
+	mi := &file_operator_operator_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageSignRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageSignRequest) ProtoMessage() {}
+
+func (x *ImageSignRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageSignRequest.ProtoReflect.Descriptor instead.
+func (*ImageSignRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ImageSignRequest) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *ImageSignRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+type ImageUnsignRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Image         string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	KeyId         string                 `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageUnsignRequest) Reset() {
+	*x = ImageUnsignRequest{}
+	mi := &file_operator_operator_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageUnsignRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageUnsignRequest) ProtoMessage() {}
+
+func (x *ImageUnsignRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageUnsignRequest.ProtoReflect.Descriptor instead.
+func (*ImageUnsignRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ImageUnsignRequest) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *ImageUnsignRequest) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
 type ImageDeleteRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Image         string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
@@ -2812,7 +3477,7 @@ type ImageDeleteRequest struct {
 
 func (x *ImageDeleteRequest) Reset() {
 	*x = ImageDeleteRequest{}
-	mi := &file_operator_operator_proto_msgTypes[33]
+	mi := &file_operator_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +3489,7 @@ func (x *ImageDeleteRequest) String() string {
 func (*ImageDeleteRequest) ProtoMessage() {}
 
 func (x *ImageDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[33]
+	mi := &file_operator_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,12 +3502,691 @@ func (x *ImageDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageDeleteRequest.ProtoReflect.Descriptor instead.
 func (*ImageDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{33}
+	return file_operator_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ImageDeleteRequest) GetImage() string {
 	if x != nil {
 		return x.Image
+	}
+	return ""
+}
+
+type ImagePruneRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only images of this name; empty: of every name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Newest versions to keep of each name and architecture; 0 means 1.
+	Keep uint32 `protobuf:"varint,2,opt,name=keep,proto3" json:"keep,omitempty"`
+	// Show only.
+	DryRun        bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImagePruneRequest) Reset() {
+	*x = ImagePruneRequest{}
+	mi := &file_operator_operator_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImagePruneRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImagePruneRequest) ProtoMessage() {}
+
+func (x *ImagePruneRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImagePruneRequest.ProtoReflect.Descriptor instead.
+func (*ImagePruneRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ImagePruneRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ImagePruneRequest) GetKeep() uint32 {
+	if x != nil {
+		return x.Keep
+	}
+	return 0
+}
+
+func (x *ImagePruneRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type ImagePruneResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was deleted, or would be.
+	Images     []*Image `protobuf:"bytes,1,rep,name=images,proto3" json:"images,omitempty"`
+	FreedBytes uint64   `protobuf:"varint,2,opt,name=freed_bytes,json=freedBytes,proto3" json:"freed_bytes,omitempty"`
+	// Older versions that stay because machines have them.
+	InUse         []*Image `protobuf:"bytes,3,rep,name=in_use,json=inUse,proto3" json:"in_use,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImagePruneResponse) Reset() {
+	*x = ImagePruneResponse{}
+	mi := &file_operator_operator_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImagePruneResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImagePruneResponse) ProtoMessage() {}
+
+func (x *ImagePruneResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImagePruneResponse.ProtoReflect.Descriptor instead.
+func (*ImagePruneResponse) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ImagePruneResponse) GetImages() []*Image {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *ImagePruneResponse) GetFreedBytes() uint64 {
+	if x != nil {
+		return x.FreedBytes
+	}
+	return 0
+}
+
+func (x *ImagePruneResponse) GetInUse() []*Image {
+	if x != nil {
+		return x.InUse
+	}
+	return nil
+}
+
+// TrustedKey is a minisign public key whose signatures of images count.
+type TrustedKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	KeyId string                 `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// In its text form, one line of base64.
+	PublicKey     string                 `protobuf:"bytes,3,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CreatedBy     string                 `protobuf:"bytes,5,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustedKey) Reset() {
+	*x = TrustedKey{}
+	mi := &file_operator_operator_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustedKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustedKey) ProtoMessage() {}
+
+func (x *TrustedKey) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustedKey.ProtoReflect.Descriptor instead.
+func (*TrustedKey) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *TrustedKey) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TrustedKey) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *TrustedKey) GetPublicKey() string {
+	if x != nil {
+		return x.PublicKey
+	}
+	return ""
+}
+
+func (x *TrustedKey) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *TrustedKey) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+type TrustedKeyListRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustedKeyListRequest) Reset() {
+	*x = TrustedKeyListRequest{}
+	mi := &file_operator_operator_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustedKeyListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustedKeyListRequest) ProtoMessage() {}
+
+func (x *TrustedKeyListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustedKeyListRequest.ProtoReflect.Descriptor instead.
+func (*TrustedKeyListRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{46}
+}
+
+type TrustedKeyListResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []*TrustedKey          `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustedKeyListResponse) Reset() {
+	*x = TrustedKeyListResponse{}
+	mi := &file_operator_operator_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustedKeyListResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustedKeyListResponse) ProtoMessage() {}
+
+func (x *TrustedKeyListResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustedKeyListResponse.ProtoReflect.Descriptor instead.
+func (*TrustedKeyListResponse) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *TrustedKeyListResponse) GetKeys() []*TrustedKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type TrustedKeyAddRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The line of base64, or the whole of a .pub file.
+	PublicKey     string `protobuf:"bytes,2,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustedKeyAddRequest) Reset() {
+	*x = TrustedKeyAddRequest{}
+	mi := &file_operator_operator_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustedKeyAddRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustedKeyAddRequest) ProtoMessage() {}
+
+func (x *TrustedKeyAddRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustedKeyAddRequest.ProtoReflect.Descriptor instead.
+func (*TrustedKeyAddRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *TrustedKeyAddRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TrustedKeyAddRequest) GetPublicKey() string {
+	if x != nil {
+		return x.PublicKey
+	}
+	return ""
+}
+
+type TrustedKeyDeleteRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustedKeyDeleteRequest) Reset() {
+	*x = TrustedKeyDeleteRequest{}
+	mi := &file_operator_operator_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustedKeyDeleteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustedKeyDeleteRequest) ProtoMessage() {}
+
+func (x *TrustedKeyDeleteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustedKeyDeleteRequest.ProtoReflect.Descriptor instead.
+func (*TrustedKeyDeleteRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *TrustedKeyDeleteRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type Pool struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Only images with a signature by a trusted key may be deployed, and the
+	// agent checks it before it writes anything.
+	RequireSignedImages bool                   `protobuf:"varint,2,opt,name=require_signed_images,json=requireSignedImages,proto3" json:"require_signed_images,omitempty"`
+	Machines            uint64                 `protobuf:"varint,3,opt,name=machines,proto3" json:"machines,omitempty"`
+	CreatedAt           *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *Pool) Reset() {
+	*x = Pool{}
+	mi := &file_operator_operator_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pool) ProtoMessage() {}
+
+func (x *Pool) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pool.ProtoReflect.Descriptor instead.
+func (*Pool) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *Pool) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Pool) GetRequireSignedImages() bool {
+	if x != nil {
+		return x.RequireSignedImages
+	}
+	return false
+}
+
+func (x *Pool) GetMachines() uint64 {
+	if x != nil {
+		return x.Machines
+	}
+	return 0
+}
+
+func (x *Pool) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+type PoolListRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PoolListRequest) Reset() {
+	*x = PoolListRequest{}
+	mi := &file_operator_operator_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PoolListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PoolListRequest) ProtoMessage() {}
+
+func (x *PoolListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PoolListRequest.ProtoReflect.Descriptor instead.
+func (*PoolListRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{51}
+}
+
+type PoolListResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pools         []*Pool                `protobuf:"bytes,1,rep,name=pools,proto3" json:"pools,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PoolListResponse) Reset() {
+	*x = PoolListResponse{}
+	mi := &file_operator_operator_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PoolListResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PoolListResponse) ProtoMessage() {}
+
+func (x *PoolListResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PoolListResponse.ProtoReflect.Descriptor instead.
+func (*PoolListResponse) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *PoolListResponse) GetPools() []*Pool {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+type PoolAddRequest struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Name                string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	RequireSignedImages bool                   `protobuf:"varint,2,opt,name=require_signed_images,json=requireSignedImages,proto3" json:"require_signed_images,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *PoolAddRequest) Reset() {
+	*x = PoolAddRequest{}
+	mi := &file_operator_operator_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PoolAddRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PoolAddRequest) ProtoMessage() {}
+
+func (x *PoolAddRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PoolAddRequest.ProtoReflect.Descriptor instead.
+func (*PoolAddRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *PoolAddRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PoolAddRequest) GetRequireSignedImages() bool {
+	if x != nil {
+		return x.RequireSignedImages
+	}
+	return false
+}
+
+// PoolSetRequest changes what it names.
+type PoolSetRequest struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Name                string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	RequireSignedImages *bool                  `protobuf:"varint,2,opt,name=require_signed_images,json=requireSignedImages,proto3,oneof" json:"require_signed_images,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *PoolSetRequest) Reset() {
+	*x = PoolSetRequest{}
+	mi := &file_operator_operator_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PoolSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PoolSetRequest) ProtoMessage() {}
+
+func (x *PoolSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PoolSetRequest.ProtoReflect.Descriptor instead.
+func (*PoolSetRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *PoolSetRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PoolSetRequest) GetRequireSignedImages() bool {
+	if x != nil && x.RequireSignedImages != nil {
+		return *x.RequireSignedImages
+	}
+	return false
+}
+
+type PoolDeleteRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PoolDeleteRequest) Reset() {
+	*x = PoolDeleteRequest{}
+	mi := &file_operator_operator_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PoolDeleteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PoolDeleteRequest) ProtoMessage() {}
+
+func (x *PoolDeleteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PoolDeleteRequest.ProtoReflect.Descriptor instead.
+func (*PoolDeleteRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *PoolDeleteRequest) GetName() string {
+	if x != nil {
+		return x.Name
 	}
 	return ""
 }
@@ -2866,7 +4210,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_operator_operator_proto_msgTypes[34]
+	mi := &file_operator_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2878,7 +4222,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[34]
+	mi := &file_operator_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2891,7 +4235,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{34}
+	return file_operator_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Event) GetMachineId() string {
@@ -2954,7 +4298,7 @@ type EventListRequest struct {
 
 func (x *EventListRequest) Reset() {
 	*x = EventListRequest{}
-	mi := &file_operator_operator_proto_msgTypes[35]
+	mi := &file_operator_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +4310,7 @@ func (x *EventListRequest) String() string {
 func (*EventListRequest) ProtoMessage() {}
 
 func (x *EventListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[35]
+	mi := &file_operator_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +4323,7 @@ func (x *EventListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventListRequest.ProtoReflect.Descriptor instead.
 func (*EventListRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{35}
+	return file_operator_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *EventListRequest) GetMachine() string {
@@ -3013,7 +4357,7 @@ type EventListResponse struct {
 
 func (x *EventListResponse) Reset() {
 	*x = EventListResponse{}
-	mi := &file_operator_operator_proto_msgTypes[36]
+	mi := &file_operator_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3025,7 +4369,7 @@ func (x *EventListResponse) String() string {
 func (*EventListResponse) ProtoMessage() {}
 
 func (x *EventListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[36]
+	mi := &file_operator_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3038,7 +4382,7 @@ func (x *EventListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventListResponse.ProtoReflect.Descriptor instead.
 func (*EventListResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{36}
+	return file_operator_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *EventListResponse) GetEvents() []*Event {
@@ -3067,7 +4411,7 @@ type EventWatchRequest struct {
 
 func (x *EventWatchRequest) Reset() {
 	*x = EventWatchRequest{}
-	mi := &file_operator_operator_proto_msgTypes[37]
+	mi := &file_operator_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3079,7 +4423,7 @@ func (x *EventWatchRequest) String() string {
 func (*EventWatchRequest) ProtoMessage() {}
 
 func (x *EventWatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[37]
+	mi := &file_operator_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3092,7 +4436,7 @@ func (x *EventWatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventWatchRequest.ProtoReflect.Descriptor instead.
 func (*EventWatchRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{37}
+	return file_operator_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *EventWatchRequest) GetMachine() string {
@@ -3125,7 +4469,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_operator_operator_proto_msgTypes[38]
+	mi := &file_operator_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3137,7 +4481,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[38]
+	mi := &file_operator_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3150,7 +4494,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{38}
+	return file_operator_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Lease) GetAddress() string {
@@ -3212,7 +4556,7 @@ type LeaseListRequest struct {
 
 func (x *LeaseListRequest) Reset() {
 	*x = LeaseListRequest{}
-	mi := &file_operator_operator_proto_msgTypes[39]
+	mi := &file_operator_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3224,7 +4568,7 @@ func (x *LeaseListRequest) String() string {
 func (*LeaseListRequest) ProtoMessage() {}
 
 func (x *LeaseListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[39]
+	mi := &file_operator_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3237,7 +4581,7 @@ func (x *LeaseListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseListRequest.ProtoReflect.Descriptor instead.
 func (*LeaseListRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{39}
+	return file_operator_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *LeaseListRequest) GetPageSize() int32 {
@@ -3264,7 +4608,7 @@ type LeaseListResponse struct {
 
 func (x *LeaseListResponse) Reset() {
 	*x = LeaseListResponse{}
-	mi := &file_operator_operator_proto_msgTypes[40]
+	mi := &file_operator_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3276,7 +4620,7 @@ func (x *LeaseListResponse) String() string {
 func (*LeaseListResponse) ProtoMessage() {}
 
 func (x *LeaseListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[40]
+	mi := &file_operator_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3289,7 +4633,7 @@ func (x *LeaseListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseListResponse.ProtoReflect.Descriptor instead.
 func (*LeaseListResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{40}
+	return file_operator_operator_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *LeaseListResponse) GetLeases() []*Lease {
@@ -3310,7 +4654,7 @@ var File_operator_operator_proto protoreflect.FileDescriptor
 
 const file_operator_operator_proto_rawDesc = "" +
 	"\n" +
-	"\x17operator/operator.proto\x12\x11ingot.operator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17hardware/hardware.proto\"\x8f\t\n" +
+	"\x17operator/operator.proto\x12\x11ingot.operator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17hardware/hardware.proto\"\xa3\t\n" +
 	"\aMachine\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12.\n" +
@@ -3352,7 +4696,8 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\vdeadline_at\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"deadlineAt\x12\x1f\n" +
 	"\vmaas_status\x18\x1e \x01(\tR\n" +
-	"maasStatus\"\xf2\x01\n" +
+	"maasStatus\x12\x12\n" +
+	"\x04pool\x18\x1f \x01(\tR\x04pool\"\xf2\x01\n" +
 	"\x03NIC\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -3376,7 +4721,7 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\x06health\x18\t \x01(\tR\x06health\"1\n" +
 	"\aWarning\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"\x91\x04\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\xda\x04\n" +
 	"\n" +
 	"Deployment\x12!\n" +
 	"\fimage_digest\x18\x01 \x01(\tR\vimageDigest\x12\x1d\n" +
@@ -3396,7 +4741,10 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\rflushed_after\x18\v \x01(\v2\x19.google.protobuf.DurationR\fflushedAfter\x12@\n" +
 	"\x0everified_after\x18\f \x01(\v2\x19.google.protobuf.DurationR\rverifiedAfter\x12\x1f\n" +
 	"\vinstance_id\x18\r \x01(\tR\n" +
-	"instanceId\"h\n" +
+	"instanceId\x12\x1d\n" +
+	"\n" +
+	"bytes_kept\x18\x0e \x01(\x04R\tbytesKept\x12(\n" +
+	"\x10bytes_from_peers\x18\x0f \x01(\x04R\x0ebytesFromPeers\"h\n" +
 	"\x12MachineListRequest\x12\x16\n" +
 	"\x06filter\x18\x01 \x01(\tR\x06filter\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
@@ -3406,7 +4754,7 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\bmachines\x18\x01 \x03(\v2\x1a.ingot.operator.v1.MachineR\bmachines\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"-\n" +
 	"\x11MachineGetRequest\x12\x18\n" +
-	"\amachine\x18\x01 \x01(\tR\amachine\"\xd8\x01\n" +
+	"\amachine\x18\x01 \x01(\tR\amachine\"\xec\x01\n" +
 	"\x11MachineAddRequest\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12\x12\n" +
 	"\x04macs\x18\x02 \x03(\tR\x04macs\x12\"\n" +
@@ -3416,7 +4764,12 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\x03bmc\x18\x05 \x01(\v2\x1c.ingot.operator.v1.BMCAccessR\x03bmc\x12\x1e\n" +
 	"\n" +
 	"commission\x18\x06 \x01(\bR\n" +
-	"commission\"M\n" +
+	"commission\x12\x12\n" +
+	"\x04pool\x18\a \x01(\tR\x04pool\"O\n" +
+	"\x11MachineSetRequest\x12\x18\n" +
+	"\amachine\x18\x01 \x01(\tR\amachine\x12\x17\n" +
+	"\x04pool\x18\x02 \x01(\tH\x00R\x04pool\x88\x01\x01B\a\n" +
+	"\x05_pool\"M\n" +
 	"\x15MachineApproveRequest\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\"F\n" +
@@ -3426,7 +4779,7 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\x18MachineCommissionRequest\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x1d\n" +
 	"\n" +
-	"skip_tests\x18\x02 \x01(\bR\tskipTests\"\xb8\x02\n" +
+	"skip_tests\x18\x02 \x01(\bR\tskipTests\"\xce\x02\n" +
 	"\x14MachineDeployRequest\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12\x12\n" +
@@ -3440,7 +4793,8 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\x10wipe_conflicting\x18\n" +
 	" \x01(\bR\x0fwipeConflicting\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\v \x01(\tR\trequestId\"\x83\x01\n" +
+	"request_id\x18\v \x01(\tR\trequestId\x12\x14\n" +
+	"\x05reuse\x18\f \x01(\bR\x05reuse\"\x83\x01\n" +
 	"\x15MachineReleaseRequest\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x14\n" +
 	"\x05erase\x18\x02 \x01(\bR\x05erase\x12!\n" +
@@ -3474,7 +4828,7 @@ const file_operator_operator_proto_rawDesc = "" +
 	"powerState\x12(\n" +
 	"\x03bmc\x18\x03 \x01(\v2\x16.ingot.operator.v1.BMCR\x03bmc\x12\x18\n" +
 	"\aproblem\x18\x04 \x01(\tR\aproblem\x123\n" +
-	"\aelapsed\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\aelapsed\"\xab\x04\n" +
+	"\aelapsed\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\aelapsed\"\xea\x04\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -3495,7 +4849,10 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\bprogress\x18\f \x01(\v2\x1b.ingot.operator.v1.ProgressR\bprogress\x12-\n" +
 	"\x05steps\x18\r \x03(\v2\x17.ingot.operator.v1.StepR\x05steps\x12!\n" +
 	"\frequested_by\x18\x0e \x01(\tR\vrequestedBy\x12-\n" +
-	"\x05disks\x18\x0f \x03(\v2\x17.ingot.operator.v1.DiskR\x05disks\"\x99\x01\n" +
+	"\x05disks\x18\x0f \x03(\v2\x17.ingot.operator.v1.DiskR\x05disks\x12=\n" +
+	"\n" +
+	"deployment\x18\x10 \x01(\v2\x1d.ingot.operator.v1.DeploymentR\n" +
+	"deployment\"\x99\x01\n" +
 	"\bProgress\x12\x1d\n" +
 	"\n" +
 	"done_bytes\x18\x01 \x01(\x04R\tdoneBytes\x12\x1f\n" +
@@ -3524,7 +4881,7 @@ const file_operator_operator_proto_rawDesc = "" +
 	"operations\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"6\n" +
 	"\x16OperationCancelRequest\x12\x1c\n" +
-	"\toperation\x18\x01 \x01(\tR\toperation\"\xe5\x02\n" +
+	"\toperation\x18\x01 \x01(\tR\toperation\"\xb1\x04\n" +
 	"\x05Image\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -3540,11 +4897,27 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x14\n" +
-	"\x05kexec\x18\v \x01(\bR\x05kexec\"N\n" +
+	"\x05kexec\x18\v \x01(\bR\x05kexec\x12\x18\n" +
+	"\aprivate\x18\f \x01(\bR\aprivate\x12A\n" +
+	"\n" +
+	"signatures\x18\r \x03(\v2!.ingot.operator.v1.ImageSignatureR\n" +
+	"signatures\x12\x16\n" +
+	"\x06copies\x18\x0e \x03(\tR\x06copies\x12\x1a\n" +
+	"\tin_use_by\x18\x0f \x03(\tR\ainUseBy\x12\x1d\n" +
+	"\n" +
+	"hole_bytes\x18\x10 \x01(\x04R\tholeBytes\x12\x1a\n" +
+	"\bwarnings\x18\x11 \x03(\tR\bwarnings\"~\n" +
+	"\x0eImageSignature\x12\x15\n" +
+	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1d\n" +
+	"\n" +
+	"trusted_by\x18\x02 \x01(\tR\ttrustedBy\x12\x18\n" +
+	"\acomment\x18\x03 \x01(\tR\acomment\x12\x1c\n" +
+	"\tsignature\x18\x04 \x01(\fR\tsignature\"b\n" +
 	"\x10ImageListRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"m\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"m\n" +
 	"\x11ImageListResponse\x120\n" +
 	"\x06images\x18\x01 \x03(\v2\x18.ingot.operator.v1.ImageR\x06images\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"'\n" +
@@ -3553,7 +4926,7 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\x12ImageImportRequest\x128\n" +
 	"\x06header\x18\x01 \x01(\v2\x1e.ingot.operator.v1.ImageHeaderH\x00R\x06header\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\x06\n" +
-	"\x04part\"\xf1\x01\n" +
+	"\x04part\"\x8b\x02\n" +
 	"\vImageHeader\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\"\n" +
@@ -3561,9 +4934,85 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\x06format\x18\x04 \x01(\tR\x06format\x12#\n" +
 	"\rsource_sha256\x18\x05 \x01(\tR\fsourceSha256\x12*\n" +
 	"\x11source_size_bytes\x18\x06 \x01(\x04R\x0fsourceSizeBytes\x12'\n" +
-	"\x0fkexec_forbidden\x18\a \x01(\bR\x0ekexecForbidden\"*\n" +
+	"\x0fkexec_forbidden\x18\a \x01(\bR\x0ekexecForbidden\x12\x18\n" +
+	"\aprivate\x18\b \x01(\bR\aprivate\"\xa7\x01\n" +
+	"\x15ImageImportURLRequest\x126\n" +
+	"\x06header\x18\x01 \x01(\v2\x1e.ingot.operator.v1.ImageHeaderR\x06header\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12!\n" +
+	"\fminisign_key\x18\x03 \x01(\tR\vminisignKey\x12!\n" +
+	"\fminisign_url\x18\x04 \x01(\tR\vminisignUrl\"\x9e\x01\n" +
+	"\x16ImageImportURLResponse\x12\x14\n" +
+	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x1d\n" +
+	"\n" +
+	"done_bytes\x18\x02 \x01(\x04R\tdoneBytes\x12\x1f\n" +
+	"\vtotal_bytes\x18\x03 \x01(\x04R\n" +
+	"totalBytes\x12.\n" +
+	"\x05image\x18\x04 \x01(\v2\x18.ingot.operator.v1.ImageR\x05image\"B\n" +
+	"\x12ImageExportRequest\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12\x16\n" +
+	"\x06format\x18\x02 \x01(\tR\x06format\")\n" +
+	"\x13ImageExportResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"q\n" +
+	"\x13ImageVerifyResponse\x12\x1d\n" +
+	"\n" +
+	"done_bytes\x18\x01 \x01(\x04R\tdoneBytes\x12\x1f\n" +
+	"\vtotal_bytes\x18\x02 \x01(\x04R\n" +
+	"totalBytes\x12\x1a\n" +
+	"\bverified\x18\x03 \x01(\bR\bverified\"F\n" +
+	"\x10ImageSignRequest\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12\x1c\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"A\n" +
+	"\x12ImageUnsignRequest\x12\x14\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\x12\x15\n" +
+	"\x06key_id\x18\x02 \x01(\tR\x05keyId\"*\n" +
 	"\x12ImageDeleteRequest\x12\x14\n" +
-	"\x05image\x18\x01 \x01(\tR\x05image\"\xb2\x02\n" +
+	"\x05image\x18\x01 \x01(\tR\x05image\"T\n" +
+	"\x11ImagePruneRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04keep\x18\x02 \x01(\rR\x04keep\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\x98\x01\n" +
+	"\x12ImagePruneResponse\x120\n" +
+	"\x06images\x18\x01 \x03(\v2\x18.ingot.operator.v1.ImageR\x06images\x12\x1f\n" +
+	"\vfreed_bytes\x18\x02 \x01(\x04R\n" +
+	"freedBytes\x12/\n" +
+	"\x06in_use\x18\x03 \x03(\v2\x18.ingot.operator.v1.ImageR\x05inUse\"\xb0\x01\n" +
+	"\n" +
+	"TrustedKey\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x15\n" +
+	"\x06key_id\x18\x02 \x01(\tR\x05keyId\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x03 \x01(\tR\tpublicKey\x129\n" +
+	"\n" +
+	"created_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\x05 \x01(\tR\tcreatedBy\"\x17\n" +
+	"\x15TrustedKeyListRequest\"K\n" +
+	"\x16TrustedKeyListResponse\x121\n" +
+	"\x04keys\x18\x01 \x03(\v2\x1d.ingot.operator.v1.TrustedKeyR\x04keys\"I\n" +
+	"\x14TrustedKeyAddRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x02 \x01(\tR\tpublicKey\"-\n" +
+	"\x17TrustedKeyDeleteRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xa5\x01\n" +
+	"\x04Pool\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
+	"\x15require_signed_images\x18\x02 \x01(\bR\x13requireSignedImages\x12\x1a\n" +
+	"\bmachines\x18\x03 \x01(\x04R\bmachines\x129\n" +
+	"\n" +
+	"created_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\x11\n" +
+	"\x0fPoolListRequest\"A\n" +
+	"\x10PoolListResponse\x12-\n" +
+	"\x05pools\x18\x01 \x03(\v2\x17.ingot.operator.v1.PoolR\x05pools\"X\n" +
+	"\x0ePoolAddRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
+	"\x15require_signed_images\x18\x02 \x01(\bR\x13requireSignedImages\"w\n" +
+	"\x0ePoolSetRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
+	"\x15require_signed_images\x18\x02 \x01(\bH\x00R\x13requireSignedImages\x88\x01\x01B\x18\n" +
+	"\x16_require_signed_images\"'\n" +
+	"\x11PoolDeleteRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xb2\x02\n" +
 	"\x05Event\x12\x1d\n" +
 	"\n" +
 	"machine_id\x18\x01 \x01(\tR\tmachineId\x12\x1a\n" +
@@ -3620,14 +5069,16 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\x0fPOWER_ACTION_ON\x10\x01\x12\x14\n" +
 	"\x10POWER_ACTION_OFF\x10\x02\x12\x16\n" +
 	"\x12POWER_ACTION_CYCLE\x10\x03\x12\x16\n" +
-	"\x12POWER_ACTION_QUERY\x10\x042\xde\v\n" +
+	"\x12POWER_ACTION_QUERY\x10\x042\xd1\f\n" +
 	"\x0eMachineService\x12r\n" +
 	"\vMachineList\x12%.ingot.operator.v1.MachineListRequest\x1a&.ingot.operator.v1.MachineListResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/machines\x12n\n" +
 	"\n" +
 	"MachineGet\x12$.ingot.operator.v1.MachineGetRequest\x1a\x1a.ingot.operator.v1.Machine\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/machines/{machine}\x12g\n" +
 	"\n" +
 	"MachineAdd\x12$.ingot.operator.v1.MachineAddRequest\x1a\x1a.ingot.operator.v1.Machine\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/machines\x12\x81\x01\n" +
-	"\x0eMachineApprove\x12(.ingot.operator.v1.MachineApproveRequest\x1a\x1a.ingot.operator.v1.Machine\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/machines/{machine}:approve\x12p\n" +
+	"\x0eMachineApprove\x12(.ingot.operator.v1.MachineApproveRequest\x1a\x1a.ingot.operator.v1.Machine\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/machines/{machine}:approve\x12q\n" +
+	"\n" +
+	"MachineSet\x12$.ingot.operator.v1.MachineSetRequest\x1a\x1a.ingot.operator.v1.Machine\"!\x82\xd3\xe4\x93\x02\x1b:\x01*2\x16/v1/machines/{machine}\x12p\n" +
 	"\rMachineDelete\x12'.ingot.operator.v1.MachineDeleteRequest\x1a\x16.google.protobuf.Empty\"\x1e\x82\xd3\xe4\x93\x02\x18*\x16/v1/machines/{machine}\x12\x8c\x01\n" +
 	"\x11MachineCommission\x12+.ingot.operator.v1.MachineCommissionRequest\x1a\x1c.ingot.operator.v1.Operation\",\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/machines/{machine}:commission\x12\x80\x01\n" +
 	"\rMachineDeploy\x12'.ingot.operator.v1.MachineDeployRequest\x1a\x1c.ingot.operator.v1.Operation\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/machines/{machine}:deploy\x12\x83\x01\n" +
@@ -3640,13 +5091,29 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\fOperationGet\x12&.ingot.operator.v1.OperationGetRequest\x1a\x1c.ingot.operator.v1.Operation\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/operations/{operation}\x12z\n" +
 	"\rOperationList\x12'.ingot.operator.v1.OperationListRequest\x1a(.ingot.operator.v1.OperationListResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/operations\x12\x82\x01\n" +
 	"\x0eOperationWatch\x12&.ingot.operator.v1.OperationGetRequest\x1a\x1c.ingot.operator.v1.Operation\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/operations/{operation}:watch0\x01\x12\x88\x01\n" +
-	"\x0fOperationCancel\x12).ingot.operator.v1.OperationCancelRequest\x1a\x1c.ingot.operator.v1.Operation\",\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/operations/{operation}:cancel2\xba\x03\n" +
+	"\x0fOperationCancel\x12).ingot.operator.v1.OperationCancelRequest\x1a\x1c.ingot.operator.v1.Operation\",\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/operations/{operation}:cancel2\xa6\f\n" +
 	"\fImageService\x12j\n" +
 	"\tImageList\x12#.ingot.operator.v1.ImageListRequest\x1a$.ingot.operator.v1.ImageListResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/images\x12d\n" +
 	"\bImageGet\x12\".ingot.operator.v1.ImageGetRequest\x1a\x18.ingot.operator.v1.Image\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/images/{image}\x12n\n" +
-	"\vImageImport\x12%.ingot.operator.v1.ImageImportRequest\x1a\x18.ingot.operator.v1.Image\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/images:import(\x01\x12h\n" +
-	"\vImageDelete\x12%.ingot.operator.v1.ImageDeleteRequest\x1a\x16.google.protobuf.Empty\"\x1a\x82\xd3\xe4\x93\x02\x14*\x12/v1/images/{image}2\xe4\x01\n" +
+	"\vImageImport\x12%.ingot.operator.v1.ImageImportRequest\x1a\x18.ingot.operator.v1.Image\"\x1c\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/images:import(\x01\x12\x89\x01\n" +
+	"\x0eImageImportURL\x12(.ingot.operator.v1.ImageImportURLRequest\x1a).ingot.operator.v1.ImageImportURLResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/images:import-url0\x01\x12\x81\x01\n" +
+	"\vImageExport\x12%.ingot.operator.v1.ImageExportRequest\x1a&.ingot.operator.v1.ImageExportResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/images/{image}:export0\x01\x12\x81\x01\n" +
+	"\vImageVerify\x12\".ingot.operator.v1.ImageGetRequest\x1a&.ingot.operator.v1.ImageVerifyResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/images/{image}:verify0\x01\x12n\n" +
+	"\tImageSign\x12#.ingot.operator.v1.ImageSignRequest\x1a\x18.ingot.operator.v1.Image\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/images/{image}:sign\x12~\n" +
+	"\vImageUnsign\x12%.ingot.operator.v1.ImageUnsignRequest\x1a\x18.ingot.operator.v1.Image\".\x82\xd3\xe4\x93\x02(*&/v1/images/{image}/signatures/{key_id}\x12h\n" +
+	"\vImageDelete\x12%.ingot.operator.v1.ImageDeleteRequest\x1a\x16.google.protobuf.Empty\"\x1a\x82\xd3\xe4\x93\x02\x14*\x12/v1/images/{image}\x12v\n" +
+	"\n" +
+	"ImagePrune\x12$.ingot.operator.v1.ImagePruneRequest\x1a%.ingot.operator.v1.ImagePruneResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/images:prune\x12\x7f\n" +
+	"\x0eTrustedKeyList\x12(.ingot.operator.v1.TrustedKeyListRequest\x1a).ingot.operator.v1.TrustedKeyListResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/trusted-keys\x12t\n" +
+	"\rTrustedKeyAdd\x12'.ingot.operator.v1.TrustedKeyAddRequest\x1a\x1d.ingot.operator.v1.TrustedKey\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/trusted-keys\x12w\n" +
+	"\x10TrustedKeyDelete\x12*.ingot.operator.v1.TrustedKeyDeleteRequest\x1a\x16.google.protobuf.Empty\"\x1f\x82\xd3\xe4\x93\x02\x19*\x17/v1/trusted-keys/{name}2\x9c\x03\n" +
+	"\vPoolService\x12f\n" +
+	"\bPoolList\x12\".ingot.operator.v1.PoolListRequest\x1a#.ingot.operator.v1.PoolListResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/pools\x12[\n" +
+	"\aPoolAdd\x12!.ingot.operator.v1.PoolAddRequest\x1a\x17.ingot.operator.v1.Pool\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/pools\x12b\n" +
+	"\aPoolSet\x12!.ingot.operator.v1.PoolSetRequest\x1a\x17.ingot.operator.v1.Pool\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*2\x10/v1/pools/{name}\x12d\n" +
+	"\n" +
+	"PoolDelete\x12$.ingot.operator.v1.PoolDeleteRequest\x1a\x16.google.protobuf.Empty\"\x18\x82\xd3\xe4\x93\x02\x12*\x10/v1/pools/{name}2\xe4\x01\n" +
 	"\fEventService\x12j\n" +
 	"\tEventList\x12#.ingot.operator.v1.EventListRequest\x1a$.ingot.operator.v1.EventListResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/events\x12h\n" +
@@ -3669,7 +5136,7 @@ func file_operator_operator_proto_rawDescGZIP() []byte {
 }
 
 var file_operator_operator_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_operator_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_operator_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_operator_operator_proto_goTypes = []any{
 	(State)(0),                       // 0: ingot.operator.v1.State
 	(PowerAction)(0),                 // 1: ingot.operator.v1.PowerAction
@@ -3682,132 +5149,192 @@ var file_operator_operator_proto_goTypes = []any{
 	(*MachineListResponse)(nil),      // 8: ingot.operator.v1.MachineListResponse
 	(*MachineGetRequest)(nil),        // 9: ingot.operator.v1.MachineGetRequest
 	(*MachineAddRequest)(nil),        // 10: ingot.operator.v1.MachineAddRequest
-	(*MachineApproveRequest)(nil),    // 11: ingot.operator.v1.MachineApproveRequest
-	(*MachineDeleteRequest)(nil),     // 12: ingot.operator.v1.MachineDeleteRequest
-	(*MachineCommissionRequest)(nil), // 13: ingot.operator.v1.MachineCommissionRequest
-	(*MachineDeployRequest)(nil),     // 14: ingot.operator.v1.MachineDeployRequest
-	(*MachineReleaseRequest)(nil),    // 15: ingot.operator.v1.MachineReleaseRequest
-	(*MachinePowerRequest)(nil),      // 16: ingot.operator.v1.MachinePowerRequest
-	(*BMCAccess)(nil),                // 17: ingot.operator.v1.BMCAccess
-	(*BMC)(nil),                      // 18: ingot.operator.v1.BMC
-	(*BMCSetRequest)(nil),            // 19: ingot.operator.v1.BMCSetRequest
-	(*BMCTestRequest)(nil),           // 20: ingot.operator.v1.BMCTestRequest
-	(*BMCTestResponse)(nil),          // 21: ingot.operator.v1.BMCTestResponse
-	(*Operation)(nil),                // 22: ingot.operator.v1.Operation
-	(*Progress)(nil),                 // 23: ingot.operator.v1.Progress
-	(*Step)(nil),                     // 24: ingot.operator.v1.Step
-	(*OperationGetRequest)(nil),      // 25: ingot.operator.v1.OperationGetRequest
-	(*OperationListRequest)(nil),     // 26: ingot.operator.v1.OperationListRequest
-	(*OperationListResponse)(nil),    // 27: ingot.operator.v1.OperationListResponse
-	(*OperationCancelRequest)(nil),   // 28: ingot.operator.v1.OperationCancelRequest
-	(*Image)(nil),                    // 29: ingot.operator.v1.Image
-	(*ImageListRequest)(nil),         // 30: ingot.operator.v1.ImageListRequest
-	(*ImageListResponse)(nil),        // 31: ingot.operator.v1.ImageListResponse
-	(*ImageGetRequest)(nil),          // 32: ingot.operator.v1.ImageGetRequest
-	(*ImageImportRequest)(nil),       // 33: ingot.operator.v1.ImageImportRequest
-	(*ImageHeader)(nil),              // 34: ingot.operator.v1.ImageHeader
-	(*ImageDeleteRequest)(nil),       // 35: ingot.operator.v1.ImageDeleteRequest
-	(*Event)(nil),                    // 36: ingot.operator.v1.Event
-	(*EventListRequest)(nil),         // 37: ingot.operator.v1.EventListRequest
-	(*EventListResponse)(nil),        // 38: ingot.operator.v1.EventListResponse
-	(*EventWatchRequest)(nil),        // 39: ingot.operator.v1.EventWatchRequest
-	(*Lease)(nil),                    // 40: ingot.operator.v1.Lease
-	(*LeaseListRequest)(nil),         // 41: ingot.operator.v1.LeaseListRequest
-	(*LeaseListResponse)(nil),        // 42: ingot.operator.v1.LeaseListResponse
-	nil,                              // 43: ingot.operator.v1.Event.DetailEntry
-	(hardware.BootMode)(0),           // 44: ingot.hardware.v1.BootMode
-	(*timestamppb.Timestamp)(nil),    // 45: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 46: google.protobuf.Duration
-	(*emptypb.Empty)(nil),            // 47: google.protobuf.Empty
-	(*hardware.Collection)(nil),      // 48: ingot.hardware.v1.Collection
+	(*MachineSetRequest)(nil),        // 11: ingot.operator.v1.MachineSetRequest
+	(*MachineApproveRequest)(nil),    // 12: ingot.operator.v1.MachineApproveRequest
+	(*MachineDeleteRequest)(nil),     // 13: ingot.operator.v1.MachineDeleteRequest
+	(*MachineCommissionRequest)(nil), // 14: ingot.operator.v1.MachineCommissionRequest
+	(*MachineDeployRequest)(nil),     // 15: ingot.operator.v1.MachineDeployRequest
+	(*MachineReleaseRequest)(nil),    // 16: ingot.operator.v1.MachineReleaseRequest
+	(*MachinePowerRequest)(nil),      // 17: ingot.operator.v1.MachinePowerRequest
+	(*BMCAccess)(nil),                // 18: ingot.operator.v1.BMCAccess
+	(*BMC)(nil),                      // 19: ingot.operator.v1.BMC
+	(*BMCSetRequest)(nil),            // 20: ingot.operator.v1.BMCSetRequest
+	(*BMCTestRequest)(nil),           // 21: ingot.operator.v1.BMCTestRequest
+	(*BMCTestResponse)(nil),          // 22: ingot.operator.v1.BMCTestResponse
+	(*Operation)(nil),                // 23: ingot.operator.v1.Operation
+	(*Progress)(nil),                 // 24: ingot.operator.v1.Progress
+	(*Step)(nil),                     // 25: ingot.operator.v1.Step
+	(*OperationGetRequest)(nil),      // 26: ingot.operator.v1.OperationGetRequest
+	(*OperationListRequest)(nil),     // 27: ingot.operator.v1.OperationListRequest
+	(*OperationListResponse)(nil),    // 28: ingot.operator.v1.OperationListResponse
+	(*OperationCancelRequest)(nil),   // 29: ingot.operator.v1.OperationCancelRequest
+	(*Image)(nil),                    // 30: ingot.operator.v1.Image
+	(*ImageSignature)(nil),           // 31: ingot.operator.v1.ImageSignature
+	(*ImageListRequest)(nil),         // 32: ingot.operator.v1.ImageListRequest
+	(*ImageListResponse)(nil),        // 33: ingot.operator.v1.ImageListResponse
+	(*ImageGetRequest)(nil),          // 34: ingot.operator.v1.ImageGetRequest
+	(*ImageImportRequest)(nil),       // 35: ingot.operator.v1.ImageImportRequest
+	(*ImageHeader)(nil),              // 36: ingot.operator.v1.ImageHeader
+	(*ImageImportURLRequest)(nil),    // 37: ingot.operator.v1.ImageImportURLRequest
+	(*ImageImportURLResponse)(nil),   // 38: ingot.operator.v1.ImageImportURLResponse
+	(*ImageExportRequest)(nil),       // 39: ingot.operator.v1.ImageExportRequest
+	(*ImageExportResponse)(nil),      // 40: ingot.operator.v1.ImageExportResponse
+	(*ImageVerifyResponse)(nil),      // 41: ingot.operator.v1.ImageVerifyResponse
+	(*ImageSignRequest)(nil),         // 42: ingot.operator.v1.ImageSignRequest
+	(*ImageUnsignRequest)(nil),       // 43: ingot.operator.v1.ImageUnsignRequest
+	(*ImageDeleteRequest)(nil),       // 44: ingot.operator.v1.ImageDeleteRequest
+	(*ImagePruneRequest)(nil),        // 45: ingot.operator.v1.ImagePruneRequest
+	(*ImagePruneResponse)(nil),       // 46: ingot.operator.v1.ImagePruneResponse
+	(*TrustedKey)(nil),               // 47: ingot.operator.v1.TrustedKey
+	(*TrustedKeyListRequest)(nil),    // 48: ingot.operator.v1.TrustedKeyListRequest
+	(*TrustedKeyListResponse)(nil),   // 49: ingot.operator.v1.TrustedKeyListResponse
+	(*TrustedKeyAddRequest)(nil),     // 50: ingot.operator.v1.TrustedKeyAddRequest
+	(*TrustedKeyDeleteRequest)(nil),  // 51: ingot.operator.v1.TrustedKeyDeleteRequest
+	(*Pool)(nil),                     // 52: ingot.operator.v1.Pool
+	(*PoolListRequest)(nil),          // 53: ingot.operator.v1.PoolListRequest
+	(*PoolListResponse)(nil),         // 54: ingot.operator.v1.PoolListResponse
+	(*PoolAddRequest)(nil),           // 55: ingot.operator.v1.PoolAddRequest
+	(*PoolSetRequest)(nil),           // 56: ingot.operator.v1.PoolSetRequest
+	(*PoolDeleteRequest)(nil),        // 57: ingot.operator.v1.PoolDeleteRequest
+	(*Event)(nil),                    // 58: ingot.operator.v1.Event
+	(*EventListRequest)(nil),         // 59: ingot.operator.v1.EventListRequest
+	(*EventListResponse)(nil),        // 60: ingot.operator.v1.EventListResponse
+	(*EventWatchRequest)(nil),        // 61: ingot.operator.v1.EventWatchRequest
+	(*Lease)(nil),                    // 62: ingot.operator.v1.Lease
+	(*LeaseListRequest)(nil),         // 63: ingot.operator.v1.LeaseListRequest
+	(*LeaseListResponse)(nil),        // 64: ingot.operator.v1.LeaseListResponse
+	nil,                              // 65: ingot.operator.v1.Event.DetailEntry
+	(hardware.BootMode)(0),           // 66: ingot.hardware.v1.BootMode
+	(*timestamppb.Timestamp)(nil),    // 67: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 68: google.protobuf.Duration
+	(*emptypb.Empty)(nil),            // 69: google.protobuf.Empty
+	(*hardware.Collection)(nil),      // 70: ingot.hardware.v1.Collection
 }
 var file_operator_operator_proto_depIdxs = []int32{
 	0,  // 0: ingot.operator.v1.Machine.state:type_name -> ingot.operator.v1.State
 	3,  // 1: ingot.operator.v1.Machine.nics:type_name -> ingot.operator.v1.NIC
 	4,  // 2: ingot.operator.v1.Machine.disks:type_name -> ingot.operator.v1.Disk
-	18, // 3: ingot.operator.v1.Machine.bmc:type_name -> ingot.operator.v1.BMC
-	44, // 4: ingot.operator.v1.Machine.boot_mode:type_name -> ingot.hardware.v1.BootMode
+	19, // 3: ingot.operator.v1.Machine.bmc:type_name -> ingot.operator.v1.BMC
+	66, // 4: ingot.operator.v1.Machine.boot_mode:type_name -> ingot.hardware.v1.BootMode
 	6,  // 5: ingot.operator.v1.Machine.deployment:type_name -> ingot.operator.v1.Deployment
 	5,  // 6: ingot.operator.v1.Machine.warnings:type_name -> ingot.operator.v1.Warning
-	45, // 7: ingot.operator.v1.Machine.created_at:type_name -> google.protobuf.Timestamp
-	45, // 8: ingot.operator.v1.Machine.state_since:type_name -> google.protobuf.Timestamp
-	45, // 9: ingot.operator.v1.Machine.deadline_at:type_name -> google.protobuf.Timestamp
-	45, // 10: ingot.operator.v1.Deployment.proven_at:type_name -> google.protobuf.Timestamp
-	46, // 11: ingot.operator.v1.Deployment.flushed_after:type_name -> google.protobuf.Duration
-	46, // 12: ingot.operator.v1.Deployment.verified_after:type_name -> google.protobuf.Duration
+	67, // 7: ingot.operator.v1.Machine.created_at:type_name -> google.protobuf.Timestamp
+	67, // 8: ingot.operator.v1.Machine.state_since:type_name -> google.protobuf.Timestamp
+	67, // 9: ingot.operator.v1.Machine.deadline_at:type_name -> google.protobuf.Timestamp
+	67, // 10: ingot.operator.v1.Deployment.proven_at:type_name -> google.protobuf.Timestamp
+	68, // 11: ingot.operator.v1.Deployment.flushed_after:type_name -> google.protobuf.Duration
+	68, // 12: ingot.operator.v1.Deployment.verified_after:type_name -> google.protobuf.Duration
 	2,  // 13: ingot.operator.v1.MachineListResponse.machines:type_name -> ingot.operator.v1.Machine
-	17, // 14: ingot.operator.v1.MachineAddRequest.bmc:type_name -> ingot.operator.v1.BMCAccess
+	18, // 14: ingot.operator.v1.MachineAddRequest.bmc:type_name -> ingot.operator.v1.BMCAccess
 	1,  // 15: ingot.operator.v1.MachinePowerRequest.action:type_name -> ingot.operator.v1.PowerAction
-	17, // 16: ingot.operator.v1.BMCSetRequest.access:type_name -> ingot.operator.v1.BMCAccess
-	18, // 17: ingot.operator.v1.BMCTestResponse.bmc:type_name -> ingot.operator.v1.BMC
-	46, // 18: ingot.operator.v1.BMCTestResponse.elapsed:type_name -> google.protobuf.Duration
-	45, // 19: ingot.operator.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
-	45, // 20: ingot.operator.v1.Operation.finished_at:type_name -> google.protobuf.Timestamp
-	23, // 21: ingot.operator.v1.Operation.progress:type_name -> ingot.operator.v1.Progress
-	24, // 22: ingot.operator.v1.Operation.steps:type_name -> ingot.operator.v1.Step
+	18, // 16: ingot.operator.v1.BMCSetRequest.access:type_name -> ingot.operator.v1.BMCAccess
+	19, // 17: ingot.operator.v1.BMCTestResponse.bmc:type_name -> ingot.operator.v1.BMC
+	68, // 18: ingot.operator.v1.BMCTestResponse.elapsed:type_name -> google.protobuf.Duration
+	67, // 19: ingot.operator.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
+	67, // 20: ingot.operator.v1.Operation.finished_at:type_name -> google.protobuf.Timestamp
+	24, // 21: ingot.operator.v1.Operation.progress:type_name -> ingot.operator.v1.Progress
+	25, // 22: ingot.operator.v1.Operation.steps:type_name -> ingot.operator.v1.Step
 	4,  // 23: ingot.operator.v1.Operation.disks:type_name -> ingot.operator.v1.Disk
-	45, // 24: ingot.operator.v1.Step.started_at:type_name -> google.protobuf.Timestamp
-	45, // 25: ingot.operator.v1.Step.finished_at:type_name -> google.protobuf.Timestamp
-	22, // 26: ingot.operator.v1.OperationListResponse.operations:type_name -> ingot.operator.v1.Operation
-	45, // 27: ingot.operator.v1.Image.created_at:type_name -> google.protobuf.Timestamp
-	29, // 28: ingot.operator.v1.ImageListResponse.images:type_name -> ingot.operator.v1.Image
-	34, // 29: ingot.operator.v1.ImageImportRequest.header:type_name -> ingot.operator.v1.ImageHeader
-	45, // 30: ingot.operator.v1.Event.at:type_name -> google.protobuf.Timestamp
-	43, // 31: ingot.operator.v1.Event.detail:type_name -> ingot.operator.v1.Event.DetailEntry
-	36, // 32: ingot.operator.v1.EventListResponse.events:type_name -> ingot.operator.v1.Event
-	45, // 33: ingot.operator.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
-	40, // 34: ingot.operator.v1.LeaseListResponse.leases:type_name -> ingot.operator.v1.Lease
-	7,  // 35: ingot.operator.v1.MachineService.MachineList:input_type -> ingot.operator.v1.MachineListRequest
-	9,  // 36: ingot.operator.v1.MachineService.MachineGet:input_type -> ingot.operator.v1.MachineGetRequest
-	10, // 37: ingot.operator.v1.MachineService.MachineAdd:input_type -> ingot.operator.v1.MachineAddRequest
-	11, // 38: ingot.operator.v1.MachineService.MachineApprove:input_type -> ingot.operator.v1.MachineApproveRequest
-	12, // 39: ingot.operator.v1.MachineService.MachineDelete:input_type -> ingot.operator.v1.MachineDeleteRequest
-	13, // 40: ingot.operator.v1.MachineService.MachineCommission:input_type -> ingot.operator.v1.MachineCommissionRequest
-	14, // 41: ingot.operator.v1.MachineService.MachineDeploy:input_type -> ingot.operator.v1.MachineDeployRequest
-	15, // 42: ingot.operator.v1.MachineService.MachineRelease:input_type -> ingot.operator.v1.MachineReleaseRequest
-	16, // 43: ingot.operator.v1.MachineService.MachinePower:input_type -> ingot.operator.v1.MachinePowerRequest
-	9,  // 44: ingot.operator.v1.MachineService.MachineCollection:input_type -> ingot.operator.v1.MachineGetRequest
-	19, // 45: ingot.operator.v1.MachineService.BMCSet:input_type -> ingot.operator.v1.BMCSetRequest
-	20, // 46: ingot.operator.v1.MachineService.BMCTest:input_type -> ingot.operator.v1.BMCTestRequest
-	25, // 47: ingot.operator.v1.OperationService.OperationGet:input_type -> ingot.operator.v1.OperationGetRequest
-	26, // 48: ingot.operator.v1.OperationService.OperationList:input_type -> ingot.operator.v1.OperationListRequest
-	25, // 49: ingot.operator.v1.OperationService.OperationWatch:input_type -> ingot.operator.v1.OperationGetRequest
-	28, // 50: ingot.operator.v1.OperationService.OperationCancel:input_type -> ingot.operator.v1.OperationCancelRequest
-	30, // 51: ingot.operator.v1.ImageService.ImageList:input_type -> ingot.operator.v1.ImageListRequest
-	32, // 52: ingot.operator.v1.ImageService.ImageGet:input_type -> ingot.operator.v1.ImageGetRequest
-	33, // 53: ingot.operator.v1.ImageService.ImageImport:input_type -> ingot.operator.v1.ImageImportRequest
-	35, // 54: ingot.operator.v1.ImageService.ImageDelete:input_type -> ingot.operator.v1.ImageDeleteRequest
-	37, // 55: ingot.operator.v1.EventService.EventList:input_type -> ingot.operator.v1.EventListRequest
-	39, // 56: ingot.operator.v1.EventService.EventWatch:input_type -> ingot.operator.v1.EventWatchRequest
-	41, // 57: ingot.operator.v1.LeaseService.LeaseList:input_type -> ingot.operator.v1.LeaseListRequest
-	8,  // 58: ingot.operator.v1.MachineService.MachineList:output_type -> ingot.operator.v1.MachineListResponse
-	2,  // 59: ingot.operator.v1.MachineService.MachineGet:output_type -> ingot.operator.v1.Machine
-	2,  // 60: ingot.operator.v1.MachineService.MachineAdd:output_type -> ingot.operator.v1.Machine
-	2,  // 61: ingot.operator.v1.MachineService.MachineApprove:output_type -> ingot.operator.v1.Machine
-	47, // 62: ingot.operator.v1.MachineService.MachineDelete:output_type -> google.protobuf.Empty
-	22, // 63: ingot.operator.v1.MachineService.MachineCommission:output_type -> ingot.operator.v1.Operation
-	22, // 64: ingot.operator.v1.MachineService.MachineDeploy:output_type -> ingot.operator.v1.Operation
-	22, // 65: ingot.operator.v1.MachineService.MachineRelease:output_type -> ingot.operator.v1.Operation
-	22, // 66: ingot.operator.v1.MachineService.MachinePower:output_type -> ingot.operator.v1.Operation
-	48, // 67: ingot.operator.v1.MachineService.MachineCollection:output_type -> ingot.hardware.v1.Collection
-	18, // 68: ingot.operator.v1.MachineService.BMCSet:output_type -> ingot.operator.v1.BMC
-	21, // 69: ingot.operator.v1.MachineService.BMCTest:output_type -> ingot.operator.v1.BMCTestResponse
-	22, // 70: ingot.operator.v1.OperationService.OperationGet:output_type -> ingot.operator.v1.Operation
-	27, // 71: ingot.operator.v1.OperationService.OperationList:output_type -> ingot.operator.v1.OperationListResponse
-	22, // 72: ingot.operator.v1.OperationService.OperationWatch:output_type -> ingot.operator.v1.Operation
-	22, // 73: ingot.operator.v1.OperationService.OperationCancel:output_type -> ingot.operator.v1.Operation
-	31, // 74: ingot.operator.v1.ImageService.ImageList:output_type -> ingot.operator.v1.ImageListResponse
-	29, // 75: ingot.operator.v1.ImageService.ImageGet:output_type -> ingot.operator.v1.Image
-	29, // 76: ingot.operator.v1.ImageService.ImageImport:output_type -> ingot.operator.v1.Image
-	47, // 77: ingot.operator.v1.ImageService.ImageDelete:output_type -> google.protobuf.Empty
-	38, // 78: ingot.operator.v1.EventService.EventList:output_type -> ingot.operator.v1.EventListResponse
-	36, // 79: ingot.operator.v1.EventService.EventWatch:output_type -> ingot.operator.v1.Event
-	42, // 80: ingot.operator.v1.LeaseService.LeaseList:output_type -> ingot.operator.v1.LeaseListResponse
-	58, // [58:81] is the sub-list for method output_type
-	35, // [35:58] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	6,  // 24: ingot.operator.v1.Operation.deployment:type_name -> ingot.operator.v1.Deployment
+	67, // 25: ingot.operator.v1.Step.started_at:type_name -> google.protobuf.Timestamp
+	67, // 26: ingot.operator.v1.Step.finished_at:type_name -> google.protobuf.Timestamp
+	23, // 27: ingot.operator.v1.OperationListResponse.operations:type_name -> ingot.operator.v1.Operation
+	67, // 28: ingot.operator.v1.Image.created_at:type_name -> google.protobuf.Timestamp
+	31, // 29: ingot.operator.v1.Image.signatures:type_name -> ingot.operator.v1.ImageSignature
+	30, // 30: ingot.operator.v1.ImageListResponse.images:type_name -> ingot.operator.v1.Image
+	36, // 31: ingot.operator.v1.ImageImportRequest.header:type_name -> ingot.operator.v1.ImageHeader
+	36, // 32: ingot.operator.v1.ImageImportURLRequest.header:type_name -> ingot.operator.v1.ImageHeader
+	30, // 33: ingot.operator.v1.ImageImportURLResponse.image:type_name -> ingot.operator.v1.Image
+	30, // 34: ingot.operator.v1.ImagePruneResponse.images:type_name -> ingot.operator.v1.Image
+	30, // 35: ingot.operator.v1.ImagePruneResponse.in_use:type_name -> ingot.operator.v1.Image
+	67, // 36: ingot.operator.v1.TrustedKey.created_at:type_name -> google.protobuf.Timestamp
+	47, // 37: ingot.operator.v1.TrustedKeyListResponse.keys:type_name -> ingot.operator.v1.TrustedKey
+	67, // 38: ingot.operator.v1.Pool.created_at:type_name -> google.protobuf.Timestamp
+	52, // 39: ingot.operator.v1.PoolListResponse.pools:type_name -> ingot.operator.v1.Pool
+	67, // 40: ingot.operator.v1.Event.at:type_name -> google.protobuf.Timestamp
+	65, // 41: ingot.operator.v1.Event.detail:type_name -> ingot.operator.v1.Event.DetailEntry
+	58, // 42: ingot.operator.v1.EventListResponse.events:type_name -> ingot.operator.v1.Event
+	67, // 43: ingot.operator.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	62, // 44: ingot.operator.v1.LeaseListResponse.leases:type_name -> ingot.operator.v1.Lease
+	7,  // 45: ingot.operator.v1.MachineService.MachineList:input_type -> ingot.operator.v1.MachineListRequest
+	9,  // 46: ingot.operator.v1.MachineService.MachineGet:input_type -> ingot.operator.v1.MachineGetRequest
+	10, // 47: ingot.operator.v1.MachineService.MachineAdd:input_type -> ingot.operator.v1.MachineAddRequest
+	12, // 48: ingot.operator.v1.MachineService.MachineApprove:input_type -> ingot.operator.v1.MachineApproveRequest
+	11, // 49: ingot.operator.v1.MachineService.MachineSet:input_type -> ingot.operator.v1.MachineSetRequest
+	13, // 50: ingot.operator.v1.MachineService.MachineDelete:input_type -> ingot.operator.v1.MachineDeleteRequest
+	14, // 51: ingot.operator.v1.MachineService.MachineCommission:input_type -> ingot.operator.v1.MachineCommissionRequest
+	15, // 52: ingot.operator.v1.MachineService.MachineDeploy:input_type -> ingot.operator.v1.MachineDeployRequest
+	16, // 53: ingot.operator.v1.MachineService.MachineRelease:input_type -> ingot.operator.v1.MachineReleaseRequest
+	17, // 54: ingot.operator.v1.MachineService.MachinePower:input_type -> ingot.operator.v1.MachinePowerRequest
+	9,  // 55: ingot.operator.v1.MachineService.MachineCollection:input_type -> ingot.operator.v1.MachineGetRequest
+	20, // 56: ingot.operator.v1.MachineService.BMCSet:input_type -> ingot.operator.v1.BMCSetRequest
+	21, // 57: ingot.operator.v1.MachineService.BMCTest:input_type -> ingot.operator.v1.BMCTestRequest
+	26, // 58: ingot.operator.v1.OperationService.OperationGet:input_type -> ingot.operator.v1.OperationGetRequest
+	27, // 59: ingot.operator.v1.OperationService.OperationList:input_type -> ingot.operator.v1.OperationListRequest
+	26, // 60: ingot.operator.v1.OperationService.OperationWatch:input_type -> ingot.operator.v1.OperationGetRequest
+	29, // 61: ingot.operator.v1.OperationService.OperationCancel:input_type -> ingot.operator.v1.OperationCancelRequest
+	32, // 62: ingot.operator.v1.ImageService.ImageList:input_type -> ingot.operator.v1.ImageListRequest
+	34, // 63: ingot.operator.v1.ImageService.ImageGet:input_type -> ingot.operator.v1.ImageGetRequest
+	35, // 64: ingot.operator.v1.ImageService.ImageImport:input_type -> ingot.operator.v1.ImageImportRequest
+	37, // 65: ingot.operator.v1.ImageService.ImageImportURL:input_type -> ingot.operator.v1.ImageImportURLRequest
+	39, // 66: ingot.operator.v1.ImageService.ImageExport:input_type -> ingot.operator.v1.ImageExportRequest
+	34, // 67: ingot.operator.v1.ImageService.ImageVerify:input_type -> ingot.operator.v1.ImageGetRequest
+	42, // 68: ingot.operator.v1.ImageService.ImageSign:input_type -> ingot.operator.v1.ImageSignRequest
+	43, // 69: ingot.operator.v1.ImageService.ImageUnsign:input_type -> ingot.operator.v1.ImageUnsignRequest
+	44, // 70: ingot.operator.v1.ImageService.ImageDelete:input_type -> ingot.operator.v1.ImageDeleteRequest
+	45, // 71: ingot.operator.v1.ImageService.ImagePrune:input_type -> ingot.operator.v1.ImagePruneRequest
+	48, // 72: ingot.operator.v1.ImageService.TrustedKeyList:input_type -> ingot.operator.v1.TrustedKeyListRequest
+	50, // 73: ingot.operator.v1.ImageService.TrustedKeyAdd:input_type -> ingot.operator.v1.TrustedKeyAddRequest
+	51, // 74: ingot.operator.v1.ImageService.TrustedKeyDelete:input_type -> ingot.operator.v1.TrustedKeyDeleteRequest
+	53, // 75: ingot.operator.v1.PoolService.PoolList:input_type -> ingot.operator.v1.PoolListRequest
+	55, // 76: ingot.operator.v1.PoolService.PoolAdd:input_type -> ingot.operator.v1.PoolAddRequest
+	56, // 77: ingot.operator.v1.PoolService.PoolSet:input_type -> ingot.operator.v1.PoolSetRequest
+	57, // 78: ingot.operator.v1.PoolService.PoolDelete:input_type -> ingot.operator.v1.PoolDeleteRequest
+	59, // 79: ingot.operator.v1.EventService.EventList:input_type -> ingot.operator.v1.EventListRequest
+	61, // 80: ingot.operator.v1.EventService.EventWatch:input_type -> ingot.operator.v1.EventWatchRequest
+	63, // 81: ingot.operator.v1.LeaseService.LeaseList:input_type -> ingot.operator.v1.LeaseListRequest
+	8,  // 82: ingot.operator.v1.MachineService.MachineList:output_type -> ingot.operator.v1.MachineListResponse
+	2,  // 83: ingot.operator.v1.MachineService.MachineGet:output_type -> ingot.operator.v1.Machine
+	2,  // 84: ingot.operator.v1.MachineService.MachineAdd:output_type -> ingot.operator.v1.Machine
+	2,  // 85: ingot.operator.v1.MachineService.MachineApprove:output_type -> ingot.operator.v1.Machine
+	2,  // 86: ingot.operator.v1.MachineService.MachineSet:output_type -> ingot.operator.v1.Machine
+	69, // 87: ingot.operator.v1.MachineService.MachineDelete:output_type -> google.protobuf.Empty
+	23, // 88: ingot.operator.v1.MachineService.MachineCommission:output_type -> ingot.operator.v1.Operation
+	23, // 89: ingot.operator.v1.MachineService.MachineDeploy:output_type -> ingot.operator.v1.Operation
+	23, // 90: ingot.operator.v1.MachineService.MachineRelease:output_type -> ingot.operator.v1.Operation
+	23, // 91: ingot.operator.v1.MachineService.MachinePower:output_type -> ingot.operator.v1.Operation
+	70, // 92: ingot.operator.v1.MachineService.MachineCollection:output_type -> ingot.hardware.v1.Collection
+	19, // 93: ingot.operator.v1.MachineService.BMCSet:output_type -> ingot.operator.v1.BMC
+	22, // 94: ingot.operator.v1.MachineService.BMCTest:output_type -> ingot.operator.v1.BMCTestResponse
+	23, // 95: ingot.operator.v1.OperationService.OperationGet:output_type -> ingot.operator.v1.Operation
+	28, // 96: ingot.operator.v1.OperationService.OperationList:output_type -> ingot.operator.v1.OperationListResponse
+	23, // 97: ingot.operator.v1.OperationService.OperationWatch:output_type -> ingot.operator.v1.Operation
+	23, // 98: ingot.operator.v1.OperationService.OperationCancel:output_type -> ingot.operator.v1.Operation
+	33, // 99: ingot.operator.v1.ImageService.ImageList:output_type -> ingot.operator.v1.ImageListResponse
+	30, // 100: ingot.operator.v1.ImageService.ImageGet:output_type -> ingot.operator.v1.Image
+	30, // 101: ingot.operator.v1.ImageService.ImageImport:output_type -> ingot.operator.v1.Image
+	38, // 102: ingot.operator.v1.ImageService.ImageImportURL:output_type -> ingot.operator.v1.ImageImportURLResponse
+	40, // 103: ingot.operator.v1.ImageService.ImageExport:output_type -> ingot.operator.v1.ImageExportResponse
+	41, // 104: ingot.operator.v1.ImageService.ImageVerify:output_type -> ingot.operator.v1.ImageVerifyResponse
+	30, // 105: ingot.operator.v1.ImageService.ImageSign:output_type -> ingot.operator.v1.Image
+	30, // 106: ingot.operator.v1.ImageService.ImageUnsign:output_type -> ingot.operator.v1.Image
+	69, // 107: ingot.operator.v1.ImageService.ImageDelete:output_type -> google.protobuf.Empty
+	46, // 108: ingot.operator.v1.ImageService.ImagePrune:output_type -> ingot.operator.v1.ImagePruneResponse
+	49, // 109: ingot.operator.v1.ImageService.TrustedKeyList:output_type -> ingot.operator.v1.TrustedKeyListResponse
+	47, // 110: ingot.operator.v1.ImageService.TrustedKeyAdd:output_type -> ingot.operator.v1.TrustedKey
+	69, // 111: ingot.operator.v1.ImageService.TrustedKeyDelete:output_type -> google.protobuf.Empty
+	54, // 112: ingot.operator.v1.PoolService.PoolList:output_type -> ingot.operator.v1.PoolListResponse
+	52, // 113: ingot.operator.v1.PoolService.PoolAdd:output_type -> ingot.operator.v1.Pool
+	52, // 114: ingot.operator.v1.PoolService.PoolSet:output_type -> ingot.operator.v1.Pool
+	69, // 115: ingot.operator.v1.PoolService.PoolDelete:output_type -> google.protobuf.Empty
+	60, // 116: ingot.operator.v1.EventService.EventList:output_type -> ingot.operator.v1.EventListResponse
+	58, // 117: ingot.operator.v1.EventService.EventWatch:output_type -> ingot.operator.v1.Event
+	64, // 118: ingot.operator.v1.LeaseService.LeaseList:output_type -> ingot.operator.v1.LeaseListResponse
+	82, // [82:119] is the sub-list for method output_type
+	45, // [45:82] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_operator_operator_proto_init() }
@@ -3815,19 +5342,21 @@ func file_operator_operator_proto_init() {
 	if File_operator_operator_proto != nil {
 		return
 	}
-	file_operator_operator_proto_msgTypes[31].OneofWrappers = []any{
+	file_operator_operator_proto_msgTypes[9].OneofWrappers = []any{}
+	file_operator_operator_proto_msgTypes[33].OneofWrappers = []any{
 		(*ImageImportRequest_Header)(nil),
 		(*ImageImportRequest_Data)(nil),
 	}
+	file_operator_operator_proto_msgTypes[54].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_operator_operator_proto_rawDesc), len(file_operator_operator_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   42,
+			NumMessages:   64,
 			NumExtensions: 0,
-			NumServices:   5,
+			NumServices:   6,
 		},
 		GoTypes:           file_operator_operator_proto_goTypes,
 		DependencyIndexes: file_operator_operator_proto_depIdxs,

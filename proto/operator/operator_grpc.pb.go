@@ -28,6 +28,7 @@ const (
 	MachineService_MachineGet_FullMethodName        = "/ingot.operator.v1.MachineService/MachineGet"
 	MachineService_MachineAdd_FullMethodName        = "/ingot.operator.v1.MachineService/MachineAdd"
 	MachineService_MachineApprove_FullMethodName    = "/ingot.operator.v1.MachineService/MachineApprove"
+	MachineService_MachineSet_FullMethodName        = "/ingot.operator.v1.MachineService/MachineSet"
 	MachineService_MachineDelete_FullMethodName     = "/ingot.operator.v1.MachineService/MachineDelete"
 	MachineService_MachineCommission_FullMethodName = "/ingot.operator.v1.MachineService/MachineCommission"
 	MachineService_MachineDeploy_FullMethodName     = "/ingot.operator.v1.MachineService/MachineDeploy"
@@ -51,6 +52,9 @@ type MachineServiceClient interface {
 	// as approved. An enrolled machine is matched to it by MAC, then by UUID.
 	MachineAdd(ctx context.Context, in *MachineAddRequest, opts ...grpc.CallOption) (*Machine, error)
 	MachineApprove(ctx context.Context, in *MachineApproveRequest, opts ...grpc.CallOption) (*Machine, error)
+	// MachineSet changes what an operator says of a machine; what is not named
+	// stays as it is.
+	MachineSet(ctx context.Context, in *MachineSetRequest, opts ...grpc.CallOption) (*Machine, error)
 	MachineDelete(ctx context.Context, in *MachineDeleteRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	MachineCommission(ctx context.Context, in *MachineCommissionRequest, opts ...grpc.CallOption) (*Operation, error)
 	MachineDeploy(ctx context.Context, in *MachineDeployRequest, opts ...grpc.CallOption) (*Operation, error)
@@ -105,6 +109,16 @@ func (c *machineServiceClient) MachineApprove(ctx context.Context, in *MachineAp
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Machine)
 	err := c.cc.Invoke(ctx, MachineService_MachineApprove_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *machineServiceClient) MachineSet(ctx context.Context, in *MachineSetRequest, opts ...grpc.CallOption) (*Machine, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Machine)
+	err := c.cc.Invoke(ctx, MachineService_MachineSet_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -204,6 +218,9 @@ type MachineServiceServer interface {
 	// as approved. An enrolled machine is matched to it by MAC, then by UUID.
 	MachineAdd(context.Context, *MachineAddRequest) (*Machine, error)
 	MachineApprove(context.Context, *MachineApproveRequest) (*Machine, error)
+	// MachineSet changes what an operator says of a machine; what is not named
+	// stays as it is.
+	MachineSet(context.Context, *MachineSetRequest) (*Machine, error)
 	MachineDelete(context.Context, *MachineDeleteRequest) (*emptypb.Empty, error)
 	MachineCommission(context.Context, *MachineCommissionRequest) (*Operation, error)
 	MachineDeploy(context.Context, *MachineDeployRequest) (*Operation, error)
@@ -235,6 +252,9 @@ func (UnimplementedMachineServiceServer) MachineAdd(context.Context, *MachineAdd
 }
 func (UnimplementedMachineServiceServer) MachineApprove(context.Context, *MachineApproveRequest) (*Machine, error) {
 	return nil, status.Error(codes.Unimplemented, "method MachineApprove not implemented")
+}
+func (UnimplementedMachineServiceServer) MachineSet(context.Context, *MachineSetRequest) (*Machine, error) {
+	return nil, status.Error(codes.Unimplemented, "method MachineSet not implemented")
 }
 func (UnimplementedMachineServiceServer) MachineDelete(context.Context, *MachineDeleteRequest) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method MachineDelete not implemented")
@@ -349,6 +369,24 @@ func _MachineService_MachineApprove_Handler(srv interface{}, ctx context.Context
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(MachineServiceServer).MachineApprove(ctx, req.(*MachineApproveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _MachineService_MachineSet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MachineSetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MachineServiceServer).MachineSet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: MachineService_MachineSet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MachineServiceServer).MachineSet(ctx, req.(*MachineSetRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -519,6 +557,10 @@ var MachineService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "MachineApprove",
 			Handler:    _MachineService_MachineApprove_Handler,
+		},
+		{
+			MethodName: "MachineSet",
+			Handler:    _MachineService_MachineSet_Handler,
 		},
 		{
 			MethodName: "MachineDelete",
@@ -786,10 +828,19 @@ var OperationService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	ImageService_ImageList_FullMethodName   = "/ingot.operator.v1.ImageService/ImageList"
-	ImageService_ImageGet_FullMethodName    = "/ingot.operator.v1.ImageService/ImageGet"
-	ImageService_ImageImport_FullMethodName = "/ingot.operator.v1.ImageService/ImageImport"
-	ImageService_ImageDelete_FullMethodName = "/ingot.operator.v1.ImageService/ImageDelete"
+	ImageService_ImageList_FullMethodName        = "/ingot.operator.v1.ImageService/ImageList"
+	ImageService_ImageGet_FullMethodName         = "/ingot.operator.v1.ImageService/ImageGet"
+	ImageService_ImageImport_FullMethodName      = "/ingot.operator.v1.ImageService/ImageImport"
+	ImageService_ImageImportURL_FullMethodName   = "/ingot.operator.v1.ImageService/ImageImportURL"
+	ImageService_ImageExport_FullMethodName      = "/ingot.operator.v1.ImageService/ImageExport"
+	ImageService_ImageVerify_FullMethodName      = "/ingot.operator.v1.ImageService/ImageVerify"
+	ImageService_ImageSign_FullMethodName        = "/ingot.operator.v1.ImageService/ImageSign"
+	ImageService_ImageUnsign_FullMethodName      = "/ingot.operator.v1.ImageService/ImageUnsign"
+	ImageService_ImageDelete_FullMethodName      = "/ingot.operator.v1.ImageService/ImageDelete"
+	ImageService_ImagePrune_FullMethodName       = "/ingot.operator.v1.ImageService/ImagePrune"
+	ImageService_TrustedKeyList_FullMethodName   = "/ingot.operator.v1.ImageService/TrustedKeyList"
+	ImageService_TrustedKeyAdd_FullMethodName    = "/ingot.operator.v1.ImageService/TrustedKeyAdd"
+	ImageService_TrustedKeyDelete_FullMethodName = "/ingot.operator.v1.ImageService/TrustedKeyDelete"
 )
 
 // ImageServiceClient is the client API for ImageService service.
@@ -801,7 +852,26 @@ type ImageServiceClient interface {
 	// ImageImport takes the header first and then the bytes. Nothing of it can
 	// be seen before the whole image is stored and verified.
 	ImageImport(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImageImportRequest, Image], error)
+	// ImageImportURL lets the controller fetch the image. It ends with the image;
+	// the import ends when its caller goes away.
+	ImageImportURL(ctx context.Context, in *ImageImportURLRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImageImportURLResponse], error)
+	// ImageExport gives the image's bytes. Over REST, with the header Accept:
+	// application/octet-stream, they come as they are.
+	ImageExport(ctx context.Context, in *ImageExportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImageExportResponse], error)
+	// ImageVerify reads every frame of this controller's copy. It ends with what
+	// came of it.
+	ImageVerify(ctx context.Context, in *ImageGetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImageVerifyResponse], error)
+	// ImageSign adds a detached signature of the image's manifest. A second one by
+	// the same key takes the place of the first.
+	ImageSign(ctx context.Context, in *ImageSignRequest, opts ...grpc.CallOption) (*Image, error)
+	ImageUnsign(ctx context.Context, in *ImageUnsignRequest, opts ...grpc.CallOption) (*Image, error)
+	// ImageDelete is refused while a machine has the image or is being given it.
 	ImageDelete(ctx context.Context, in *ImageDeleteRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
+	// ImagePrune deletes old versions that nobody uses.
+	ImagePrune(ctx context.Context, in *ImagePruneRequest, opts ...grpc.CallOption) (*ImagePruneResponse, error)
+	TrustedKeyList(ctx context.Context, in *TrustedKeyListRequest, opts ...grpc.CallOption) (*TrustedKeyListResponse, error)
+	TrustedKeyAdd(ctx context.Context, in *TrustedKeyAddRequest, opts ...grpc.CallOption) (*TrustedKey, error)
+	TrustedKeyDelete(ctx context.Context, in *TrustedKeyDeleteRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 }
 
 type imageServiceClient struct {
@@ -845,10 +915,127 @@ func (c *imageServiceClient) ImageImport(ctx context.Context, opts ...grpc.CallO
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ImageService_ImageImportClient = grpc.ClientStreamingClient[ImageImportRequest, Image]
 
+func (c *imageServiceClient) ImageImportURL(ctx context.Context, in *ImageImportURLRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImageImportURLResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ImageService_ServiceDesc.Streams[1], ImageService_ImageImportURL_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ImageImportURLRequest, ImageImportURLResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ImageService_ImageImportURLClient = grpc.ServerStreamingClient[ImageImportURLResponse]
+
+func (c *imageServiceClient) ImageExport(ctx context.Context, in *ImageExportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImageExportResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ImageService_ServiceDesc.Streams[2], ImageService_ImageExport_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ImageExportRequest, ImageExportResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ImageService_ImageExportClient = grpc.ServerStreamingClient[ImageExportResponse]
+
+func (c *imageServiceClient) ImageVerify(ctx context.Context, in *ImageGetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ImageVerifyResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ImageService_ServiceDesc.Streams[3], ImageService_ImageVerify_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ImageGetRequest, ImageVerifyResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ImageService_ImageVerifyClient = grpc.ServerStreamingClient[ImageVerifyResponse]
+
+func (c *imageServiceClient) ImageSign(ctx context.Context, in *ImageSignRequest, opts ...grpc.CallOption) (*Image, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Image)
+	err := c.cc.Invoke(ctx, ImageService_ImageSign_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *imageServiceClient) ImageUnsign(ctx context.Context, in *ImageUnsignRequest, opts ...grpc.CallOption) (*Image, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Image)
+	err := c.cc.Invoke(ctx, ImageService_ImageUnsign_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *imageServiceClient) ImageDelete(ctx context.Context, in *ImageDeleteRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(emptypb.Empty)
 	err := c.cc.Invoke(ctx, ImageService_ImageDelete_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *imageServiceClient) ImagePrune(ctx context.Context, in *ImagePruneRequest, opts ...grpc.CallOption) (*ImagePruneResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImagePruneResponse)
+	err := c.cc.Invoke(ctx, ImageService_ImagePrune_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *imageServiceClient) TrustedKeyList(ctx context.Context, in *TrustedKeyListRequest, opts ...grpc.CallOption) (*TrustedKeyListResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TrustedKeyListResponse)
+	err := c.cc.Invoke(ctx, ImageService_TrustedKeyList_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *imageServiceClient) TrustedKeyAdd(ctx context.Context, in *TrustedKeyAddRequest, opts ...grpc.CallOption) (*TrustedKey, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TrustedKey)
+	err := c.cc.Invoke(ctx, ImageService_TrustedKeyAdd_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *imageServiceClient) TrustedKeyDelete(ctx context.Context, in *TrustedKeyDeleteRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(emptypb.Empty)
+	err := c.cc.Invoke(ctx, ImageService_TrustedKeyDelete_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -864,7 +1051,26 @@ type ImageServiceServer interface {
 	// ImageImport takes the header first and then the bytes. Nothing of it can
 	// be seen before the whole image is stored and verified.
 	ImageImport(grpc.ClientStreamingServer[ImageImportRequest, Image]) error
+	// ImageImportURL lets the controller fetch the image. It ends with the image;
+	// the import ends when its caller goes away.
+	ImageImportURL(*ImageImportURLRequest, grpc.ServerStreamingServer[ImageImportURLResponse]) error
+	// ImageExport gives the image's bytes. Over REST, with the header Accept:
+	// application/octet-stream, they come as they are.
+	ImageExport(*ImageExportRequest, grpc.ServerStreamingServer[ImageExportResponse]) error
+	// ImageVerify reads every frame of this controller's copy. It ends with what
+	// came of it.
+	ImageVerify(*ImageGetRequest, grpc.ServerStreamingServer[ImageVerifyResponse]) error
+	// ImageSign adds a detached signature of the image's manifest. A second one by
+	// the same key takes the place of the first.
+	ImageSign(context.Context, *ImageSignRequest) (*Image, error)
+	ImageUnsign(context.Context, *ImageUnsignRequest) (*Image, error)
+	// ImageDelete is refused while a machine has the image or is being given it.
 	ImageDelete(context.Context, *ImageDeleteRequest) (*emptypb.Empty, error)
+	// ImagePrune deletes old versions that nobody uses.
+	ImagePrune(context.Context, *ImagePruneRequest) (*ImagePruneResponse, error)
+	TrustedKeyList(context.Context, *TrustedKeyListRequest) (*TrustedKeyListResponse, error)
+	TrustedKeyAdd(context.Context, *TrustedKeyAddRequest) (*TrustedKey, error)
+	TrustedKeyDelete(context.Context, *TrustedKeyDeleteRequest) (*emptypb.Empty, error)
 	mustEmbedUnimplementedImageServiceServer()
 }
 
@@ -884,8 +1090,35 @@ func (UnimplementedImageServiceServer) ImageGet(context.Context, *ImageGetReques
 func (UnimplementedImageServiceServer) ImageImport(grpc.ClientStreamingServer[ImageImportRequest, Image]) error {
 	return status.Error(codes.Unimplemented, "method ImageImport not implemented")
 }
+func (UnimplementedImageServiceServer) ImageImportURL(*ImageImportURLRequest, grpc.ServerStreamingServer[ImageImportURLResponse]) error {
+	return status.Error(codes.Unimplemented, "method ImageImportURL not implemented")
+}
+func (UnimplementedImageServiceServer) ImageExport(*ImageExportRequest, grpc.ServerStreamingServer[ImageExportResponse]) error {
+	return status.Error(codes.Unimplemented, "method ImageExport not implemented")
+}
+func (UnimplementedImageServiceServer) ImageVerify(*ImageGetRequest, grpc.ServerStreamingServer[ImageVerifyResponse]) error {
+	return status.Error(codes.Unimplemented, "method ImageVerify not implemented")
+}
+func (UnimplementedImageServiceServer) ImageSign(context.Context, *ImageSignRequest) (*Image, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImageSign not implemented")
+}
+func (UnimplementedImageServiceServer) ImageUnsign(context.Context, *ImageUnsignRequest) (*Image, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImageUnsign not implemented")
+}
 func (UnimplementedImageServiceServer) ImageDelete(context.Context, *ImageDeleteRequest) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method ImageDelete not implemented")
+}
+func (UnimplementedImageServiceServer) ImagePrune(context.Context, *ImagePruneRequest) (*ImagePruneResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ImagePrune not implemented")
+}
+func (UnimplementedImageServiceServer) TrustedKeyList(context.Context, *TrustedKeyListRequest) (*TrustedKeyListResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TrustedKeyList not implemented")
+}
+func (UnimplementedImageServiceServer) TrustedKeyAdd(context.Context, *TrustedKeyAddRequest) (*TrustedKey, error) {
+	return nil, status.Error(codes.Unimplemented, "method TrustedKeyAdd not implemented")
+}
+func (UnimplementedImageServiceServer) TrustedKeyDelete(context.Context, *TrustedKeyDeleteRequest) (*emptypb.Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method TrustedKeyDelete not implemented")
 }
 func (UnimplementedImageServiceServer) mustEmbedUnimplementedImageServiceServer() {}
 func (UnimplementedImageServiceServer) testEmbeddedByValue()                      {}
@@ -951,6 +1184,75 @@ func _ImageService_ImageImport_Handler(srv interface{}, stream grpc.ServerStream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ImageService_ImageImportServer = grpc.ClientStreamingServer[ImageImportRequest, Image]
 
+func _ImageService_ImageImportURL_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ImageImportURLRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ImageServiceServer).ImageImportURL(m, &grpc.GenericServerStream[ImageImportURLRequest, ImageImportURLResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ImageService_ImageImportURLServer = grpc.ServerStreamingServer[ImageImportURLResponse]
+
+func _ImageService_ImageExport_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ImageExportRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ImageServiceServer).ImageExport(m, &grpc.GenericServerStream[ImageExportRequest, ImageExportResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ImageService_ImageExportServer = grpc.ServerStreamingServer[ImageExportResponse]
+
+func _ImageService_ImageVerify_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ImageGetRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ImageServiceServer).ImageVerify(m, &grpc.GenericServerStream[ImageGetRequest, ImageVerifyResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ImageService_ImageVerifyServer = grpc.ServerStreamingServer[ImageVerifyResponse]
+
+func _ImageService_ImageSign_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImageSignRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ImageServiceServer).ImageSign(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ImageService_ImageSign_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ImageServiceServer).ImageSign(ctx, req.(*ImageSignRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ImageService_ImageUnsign_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImageUnsignRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ImageServiceServer).ImageUnsign(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ImageService_ImageUnsign_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ImageServiceServer).ImageUnsign(ctx, req.(*ImageUnsignRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ImageService_ImageDelete_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ImageDeleteRequest)
 	if err := dec(in); err != nil {
@@ -965,6 +1267,78 @@ func _ImageService_ImageDelete_Handler(srv interface{}, ctx context.Context, dec
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ImageServiceServer).ImageDelete(ctx, req.(*ImageDeleteRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ImageService_ImagePrune_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImagePruneRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ImageServiceServer).ImagePrune(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ImageService_ImagePrune_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ImageServiceServer).ImagePrune(ctx, req.(*ImagePruneRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ImageService_TrustedKeyList_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TrustedKeyListRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ImageServiceServer).TrustedKeyList(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ImageService_TrustedKeyList_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ImageServiceServer).TrustedKeyList(ctx, req.(*TrustedKeyListRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ImageService_TrustedKeyAdd_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TrustedKeyAddRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ImageServiceServer).TrustedKeyAdd(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ImageService_TrustedKeyAdd_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ImageServiceServer).TrustedKeyAdd(ctx, req.(*TrustedKeyAddRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ImageService_TrustedKeyDelete_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TrustedKeyDeleteRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ImageServiceServer).TrustedKeyDelete(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ImageService_TrustedKeyDelete_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ImageServiceServer).TrustedKeyDelete(ctx, req.(*TrustedKeyDeleteRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -985,8 +1359,32 @@ var ImageService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ImageService_ImageGet_Handler,
 		},
 		{
+			MethodName: "ImageSign",
+			Handler:    _ImageService_ImageSign_Handler,
+		},
+		{
+			MethodName: "ImageUnsign",
+			Handler:    _ImageService_ImageUnsign_Handler,
+		},
+		{
 			MethodName: "ImageDelete",
 			Handler:    _ImageService_ImageDelete_Handler,
+		},
+		{
+			MethodName: "ImagePrune",
+			Handler:    _ImageService_ImagePrune_Handler,
+		},
+		{
+			MethodName: "TrustedKeyList",
+			Handler:    _ImageService_TrustedKeyList_Handler,
+		},
+		{
+			MethodName: "TrustedKeyAdd",
+			Handler:    _ImageService_TrustedKeyAdd_Handler,
+		},
+		{
+			MethodName: "TrustedKeyDelete",
+			Handler:    _ImageService_TrustedKeyDelete_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -995,7 +1393,246 @@ var ImageService_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _ImageService_ImageImport_Handler,
 			ClientStreams: true,
 		},
+		{
+			StreamName:    "ImageImportURL",
+			Handler:       _ImageService_ImageImportURL_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ImageExport",
+			Handler:       _ImageService_ImageExport_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ImageVerify",
+			Handler:       _ImageService_ImageVerify_Handler,
+			ServerStreams: true,
+		},
 	},
+	Metadata: "operator/operator.proto",
+}
+
+const (
+	PoolService_PoolList_FullMethodName   = "/ingot.operator.v1.PoolService/PoolList"
+	PoolService_PoolAdd_FullMethodName    = "/ingot.operator.v1.PoolService/PoolAdd"
+	PoolService_PoolSet_FullMethodName    = "/ingot.operator.v1.PoolService/PoolSet"
+	PoolService_PoolDelete_FullMethodName = "/ingot.operator.v1.PoolService/PoolDelete"
+)
+
+// PoolServiceClient is the client API for PoolService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Pools are machines under one policy. Every machine is in one; those that
+// nobody put elsewhere are in the pool named default.
+type PoolServiceClient interface {
+	PoolList(ctx context.Context, in *PoolListRequest, opts ...grpc.CallOption) (*PoolListResponse, error)
+	PoolAdd(ctx context.Context, in *PoolAddRequest, opts ...grpc.CallOption) (*Pool, error)
+	PoolSet(ctx context.Context, in *PoolSetRequest, opts ...grpc.CallOption) (*Pool, error)
+	// PoolDelete is refused while a machine is in the pool.
+	PoolDelete(ctx context.Context, in *PoolDeleteRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
+}
+
+type poolServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewPoolServiceClient(cc grpc.ClientConnInterface) PoolServiceClient {
+	return &poolServiceClient{cc}
+}
+
+func (c *poolServiceClient) PoolList(ctx context.Context, in *PoolListRequest, opts ...grpc.CallOption) (*PoolListResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PoolListResponse)
+	err := c.cc.Invoke(ctx, PoolService_PoolList_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *poolServiceClient) PoolAdd(ctx context.Context, in *PoolAddRequest, opts ...grpc.CallOption) (*Pool, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Pool)
+	err := c.cc.Invoke(ctx, PoolService_PoolAdd_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *poolServiceClient) PoolSet(ctx context.Context, in *PoolSetRequest, opts ...grpc.CallOption) (*Pool, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Pool)
+	err := c.cc.Invoke(ctx, PoolService_PoolSet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *poolServiceClient) PoolDelete(ctx context.Context, in *PoolDeleteRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(emptypb.Empty)
+	err := c.cc.Invoke(ctx, PoolService_PoolDelete_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PoolServiceServer is the server API for PoolService service.
+// All implementations must embed UnimplementedPoolServiceServer
+// for forward compatibility.
+//
+// Pools are machines under one policy. Every machine is in one; those that
+// nobody put elsewhere are in the pool named default.
+type PoolServiceServer interface {
+	PoolList(context.Context, *PoolListRequest) (*PoolListResponse, error)
+	PoolAdd(context.Context, *PoolAddRequest) (*Pool, error)
+	PoolSet(context.Context, *PoolSetRequest) (*Pool, error)
+	// PoolDelete is refused while a machine is in the pool.
+	PoolDelete(context.Context, *PoolDeleteRequest) (*emptypb.Empty, error)
+	mustEmbedUnimplementedPoolServiceServer()
+}
+
+// UnimplementedPoolServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedPoolServiceServer struct{}
+
+func (UnimplementedPoolServiceServer) PoolList(context.Context, *PoolListRequest) (*PoolListResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PoolList not implemented")
+}
+func (UnimplementedPoolServiceServer) PoolAdd(context.Context, *PoolAddRequest) (*Pool, error) {
+	return nil, status.Error(codes.Unimplemented, "method PoolAdd not implemented")
+}
+func (UnimplementedPoolServiceServer) PoolSet(context.Context, *PoolSetRequest) (*Pool, error) {
+	return nil, status.Error(codes.Unimplemented, "method PoolSet not implemented")
+}
+func (UnimplementedPoolServiceServer) PoolDelete(context.Context, *PoolDeleteRequest) (*emptypb.Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method PoolDelete not implemented")
+}
+func (UnimplementedPoolServiceServer) mustEmbedUnimplementedPoolServiceServer() {}
+func (UnimplementedPoolServiceServer) testEmbeddedByValue()                     {}
+
+// UnsafePoolServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to PoolServiceServer will
+// result in compilation errors.
+type UnsafePoolServiceServer interface {
+	mustEmbedUnimplementedPoolServiceServer()
+}
+
+func RegisterPoolServiceServer(s grpc.ServiceRegistrar, srv PoolServiceServer) {
+	// If the following call panics, it indicates UnimplementedPoolServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&PoolService_ServiceDesc, srv)
+}
+
+func _PoolService_PoolList_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PoolListRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PoolServiceServer).PoolList(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PoolService_PoolList_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PoolServiceServer).PoolList(ctx, req.(*PoolListRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PoolService_PoolAdd_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PoolAddRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PoolServiceServer).PoolAdd(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PoolService_PoolAdd_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PoolServiceServer).PoolAdd(ctx, req.(*PoolAddRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PoolService_PoolSet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PoolSetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PoolServiceServer).PoolSet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PoolService_PoolSet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PoolServiceServer).PoolSet(ctx, req.(*PoolSetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PoolService_PoolDelete_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PoolDeleteRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PoolServiceServer).PoolDelete(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PoolService_PoolDelete_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PoolServiceServer).PoolDelete(ctx, req.(*PoolDeleteRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// PoolService_ServiceDesc is the grpc.ServiceDesc for PoolService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var PoolService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "ingot.operator.v1.PoolService",
+	HandlerType: (*PoolServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "PoolList",
+			Handler:    _PoolService_PoolList_Handler,
+		},
+		{
+			MethodName: "PoolAdd",
+			Handler:    _PoolService_PoolAdd_Handler,
+		},
+		{
+			MethodName: "PoolSet",
+			Handler:    _PoolService_PoolSet_Handler,
+		},
+		{
+			MethodName: "PoolDelete",
+			Handler:    _PoolService_PoolDelete_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
 	Metadata: "operator/operator.proto",
 }
 
