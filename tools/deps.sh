@@ -10,7 +10,7 @@ mmdebstrap debian-archive-keyring uidmap
 mtools dosfstools e2fsprogs fdisk grub-common grub-efi-amd64-bin grub-pc-bin
 grub-efi-amd64-signed shim-signed shim-helpers-amd64-signed fakeroot
 ipmitool redfishtool python3-sushy
-curl zstd lz4 xz-utils pci.ids iproute2 ca-certificates
+curl zstd lz4 xz-utils minisign pci.ids iproute2 ca-certificates
 "
 
 missing=""
