@@ -2,7 +2,7 @@
 // qcow2) into the two files of an Ingot image: the packed frames and the
 // manifest (imaging/manifest says what they are).
 //
-//	input ─ reader ─ frames of content ─> workers ─ packed, hashed ─> frames.zst, in order
+//	input ─ frames of content ─> workers ─ packed, hashed ─> frames.zst, in order
 //	                                                               └─> rows of the manifest
 //	then  partition table looked at ─ everything read back and checked ─ manifest.json
 //
@@ -13,9 +13,14 @@
 //
 // The format is what the user says it is, and the first bytes must agree: a
 // raw disk whose guest wrote a qcow2 header into sector 0 must not be read as
-// qcow2, and the other way round. Nothing untrusted is handed to other
-// programs; qcow2 images with a backing file, an external data file or
-// encryption are refused, since they name other files or need a secret.
+// qcow2, and the other way round. Recognise guesses for a person to confirm.
+// Nothing untrusted is handed to other programs; qcow2 images with a backing
+// file, an external data file or encryption are refused, since they name other
+// files or need a secret.
+//
+// A stream is read by one goroutine. A raw or qcow2 file is read by the workers
+// themselves, so that holes of a sparse file cost nothing and compressed
+// clusters are unpacked on all cores.
 //
 // A directory is complete or absent: files are made in a temporary directory,
 // synced, checked, and renamed.

@@ -20,6 +20,7 @@ const maxDataFrames = (manifest.MaxBytes - 16<<10) / 185
 
 // piece is one frame on its way through the workers. It is used again and again.
 type piece struct {
+	at      int64  // where in the disk its content begins
 	content []byte // of capacity frame size; holds the frame's size
 	zero    bool
 	packed  []byte
@@ -30,7 +31,7 @@ type piece struct {
 // packer is one run of compression.
 type packer struct {
 	o        Options
-	src      content
+	src      *source
 	out      io.Writer
 	progress func(contentBytes, packedBytes int64)
 
@@ -68,7 +69,7 @@ func (p *packer) run(ctx context.Context) error {
 }
 
 func (p *packer) read(ctx context.Context, free <-chan *piece, work, ordered chan<- *piece) error {
-	var size uint64
+	var size int64
 	for {
 		var pc *piece
 		select {
@@ -79,17 +80,17 @@ func (p *packer) read(ctx context.Context, free <-chan *piece, work, ordered cha
 		if pc.content == nil {
 			pc.content = make([]byte, p.o.FrameSize)
 		}
-		n, zero, err := p.src.next(pc.content[:p.o.FrameSize])
-		if errors.Is(err, io.EOF) && n == 0 {
+		n, err := p.take(pc.content[:p.o.FrameSize], size)
+		if n == 0 && errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if size += uint64(n); size > p.o.MaxSizeBytes {
+		pc.at, pc.content = size, pc.content[:n]
+		if size += int64(n); uint64(size) > p.o.MaxSizeBytes {
 			return fmt.Errorf("%w: more than %d bytes", ErrTooLarge, p.o.MaxSizeBytes)
 		}
-		pc.content, pc.zero = pc.content[:n], zero
 		work <- pc // room for all pieces: neither of these blocks
 		ordered <- pc
 		if n < int(p.o.FrameSize) {
@@ -98,38 +99,75 @@ func (p *packer) read(ctx context.Context, free <-chan *piece, work, ordered cha
 	}
 }
 
+// take gets the next content of a stream. Of a disk the workers read it, so
+// there it only says how much.
+func (p *packer) take(buf []byte, at int64) (int, error) {
+	if p.src.disk == nil {
+		return fill(p.src.stream, buf)
+	}
+	if at == p.src.size {
+		return 0, io.EOF
+	}
+	return int(min(int64(len(buf)), p.src.size-at)), nil
+}
+
 func (p *packer) compress(ctx context.Context, work <-chan *piece) error {
 	enc, err := codec.NewFrameEncoder(int(p.o.FrameSize))
 	if err != nil {
 		return err
 	}
-	var hole []byte // a packed hole of full size
+	var cur cursor
+	if p.src.disk != nil {
+		cur = p.src.disk.cursor()
+		defer cur.close()
+	}
+	w := &frameWorker{enc: enc, frameSize: p.o.FrameSize}
 	for pc := range work {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		size := uint32(len(pc.content))
-		pc.row = manifest.Frame{Size: size, Zero: pc.zero || manifest.IsHole(pc.content)}
-		switch {
-		case pc.row.Zero && size == p.o.FrameSize && hole != nil:
-			pc.packed = append(pc.packed[:0], hole...)
-		case pc.row.Zero:
-			pc.packed = enc.Encode(pc.content, pc.packed[:0])
-			if size == p.o.FrameSize {
-				hole = bytes.Clone(pc.packed)
+		pc.zero = false
+		if cur != nil {
+			if pc.zero, err = cur.readAt(pc.content, pc.at); err != nil {
+				return err
 			}
-		default:
-			pc.packed = enc.Encode(pc.content, pc.packed[:0])
-			pc.row.PackedSHA256 = manifest.Sum(pc.packed)
-			pc.row.SHA256 = manifest.Sum(pc.content)
-			pc.row.XXH3 = xxh3.Hash(pc.content)
 		}
+		w.pack(pc)
+		size := uint32(len(pc.content))
 		if len(pc.packed) > int(manifest.MaxPacked(size)) {
 			return fmt.Errorf("a frame of %d bytes took %d packed, more than the format allows", size, len(pc.packed))
 		}
 		pc.done <- struct{}{}
 	}
 	return nil
+}
+
+// frameWorker packs the frames that one worker gets.
+type frameWorker struct {
+	enc       *codec.FrameEncoder
+	frameSize uint32
+	hole      []byte // a packed hole of full size, once there was one
+}
+
+func (w *frameWorker) pack(pc *piece) {
+	size := uint32(len(pc.content))
+	pc.row = manifest.Frame{Size: size, Zero: pc.zero || manifest.IsHole(pc.content)}
+	if pc.row.Zero && size == w.frameSize && w.hole != nil {
+		pc.packed = append(pc.packed[:0], w.hole...)
+		return
+	}
+	if pc.zero {
+		clear(pc.content) // its source has not
+	}
+	pc.packed = w.enc.Encode(pc.content, pc.packed[:0])
+	switch {
+	case !pc.row.Zero:
+		pc.row.PackedSHA256 = manifest.Sum(pc.packed)
+		pc.row.SHA256 = manifest.Sum(pc.content)
+		pc.row.XXH3 = xxh3.Hash(pc.content)
+	case size == w.frameSize:
+		w.hole = bytes.Clone(pc.packed)
+	}
 }
 
 func (p *packer) write(ctx context.Context, ordered <-chan *piece, free chan<- *piece) error {

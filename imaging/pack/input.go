@@ -10,57 +10,94 @@ import (
 	"sync/atomic"
 
 	"github.com/ingot-metal/ingot/imaging/codec"
+	"github.com/ingot-metal/ingot/imaging/qcow2"
 )
 
-// content yields a disk frame by frame, from its start.
-type content interface {
-	// next fills buf, or a part of it at the end. zero says that all n bytes are
-	// zero, for sources that know without looking. io.EOF comes alone, after
-	// the last byte.
-	next(buf []byte) (n int, zero bool, err error)
-	// total is the number of bytes that next will give in all, 0 if not known.
-	total() int64
-	io.Closer
+// source is an input whose format was confirmed: a stream, which one goroutine
+// reads from its start, or a disk, which every worker reads where it is told.
+type source struct {
+	format   Format
+	evidence string
+	stream   io.Reader
+	disk     disk
+	size     int64 // of the content, 0 if not known
+	close    func() error
 }
 
-// openInput confirms the format and gives the content. read counts input bytes.
-func openInput(ctx context.Context, in Input, o Options, read *atomic.Int64) (content, error) {
-	if o.Format == QCOW2 {
-		if in.ReaderAt == nil {
-			return nil, fmt.Errorf("%w: a qcow2 image has to be in a file, it cannot be read as a stream", ErrUnsupported)
+// disk is content that can be read at any place.
+type disk interface {
+	// cursor is for one goroutine, who closes it.
+	cursor() cursor
+}
+
+type cursor interface {
+	// readAt fills buf, which lies within the disk; or says that all of it is
+	// zero, where that is known without looking, and leaves anything in buf.
+	readAt(buf []byte, off int64) (zero bool, err error)
+	close()
+}
+
+// openInput confirms the format. read counts input bytes.
+func openInput(ctx context.Context, in Input, o Options, read *atomic.Int64) (*source, error) {
+	if in.Reader == nil && in.ReaderAt == nil {
+		return nil, errors.New("there is no input")
+	}
+	evidence := "stated"
+	if o.Format == Auto {
+		var err error
+		if in, o.Format, evidence, err = recogniseInput(in); err != nil {
+			return nil, err
 		}
-		return openQCOW2(in.ReaderAt, in.Size, o.MaxSizeBytes)
+	}
+	src, err := openFormat(ctx, in, o, read)
+	if err != nil {
+		return nil, err
+	}
+	src.format, src.evidence = o.Format, evidence
+	return src, nil
+}
+
+func openFormat(ctx context.Context, in Input, o Options, read *atomic.Int64) (*source, error) {
+	switch {
+	case o.Format == QCOW2 && in.ReaderAt == nil:
+		return nil, fmt.Errorf("%w: a qcow2 image has to be in a file, it cannot be read as a stream", ErrUnsupported)
+	case o.Format == QCOW2:
+		return openQCOW2(in, o.MaxSizeBytes, read)
+	case o.Format == Raw && in.ReaderAt != nil:
+		return openRaw(in, o.MaxSizeBytes, read)
 	}
 	r := in.Reader
-	if r == nil && in.ReaderAt != nil {
-		r = io.NewSectionReader(in.ReaderAt, 0, in.Size)
-	}
 	if r == nil {
-		return nil, errors.New("there is no input")
+		r = io.NewSectionReader(in.ReaderAt, 0, in.Size)
 	}
 	body, format, err := codec.Open(&countingReader{ctx: ctx, r: r, n: read})
 	if err != nil {
 		return nil, settle(err)
 	}
-	if want := o.Format.codec(); format != want {
-		body.Close()
-		return nil, fmt.Errorf("%w: stated is %s, but it starts like %s", ErrFormat, o.Format, format)
-	}
 	br := bufio.NewReaderSize(body, 64<<10)
+	if err := checkStart(br, o.Format, format); err != nil {
+		return nil, errors.Join(err, body.Close())
+	}
+	src := &source{stream: br, close: body.Close}
+	if format == codec.Plain {
+		src.size = in.Size
+	}
+	return src, nil
+}
+
+// checkStart compares what was stated with what is there.
+func checkStart(br *bufio.Reader, stated Format, found codec.Format) error {
+	if found != stated.codec() {
+		return fmt.Errorf("%w: stated is %s, but it starts like %s", ErrFormat, stated, found)
+	}
 	first, err := br.Peek(8)
 	if err != nil && !errors.Is(err, io.EOF) {
-		body.Close()
-		return nil, settle(err)
+		return settle(err)
 	}
 	if name := foreign(first); name != "" {
-		body.Close()
-		return nil, fmt.Errorf("%w: stated is %s, but the disk in it starts like %s", ErrFormat, o.Format, name)
+		return fmt.Errorf("%w: stated is %s, but the disk in it starts like %s", ErrFormat, stated, name)
 	}
-	s := &stream{r: br, Closer: body}
-	if format == codec.Plain {
-		s.size = in.Size
-	}
-	return s, nil
+	return nil
 }
 
 // foreign names what a raw disk does not start like.
@@ -69,7 +106,7 @@ func foreign(first []byte) string {
 		return string(f)
 	}
 	for magic, name := range map[string]string{
-		qcowMagic: "qcow2", "KDMV": "VMDK", "vhdxfile": "VHDX", "conectix": "VHD", "<<< ": "VDI",
+		qcow2.Magic: "qcow2", "KDMV": "VMDK", "vhdxfile": "VHDX", "conectix": "VHD", "<<< ": "VDI",
 	} {
 		if bytes.HasPrefix(first, []byte(magic)) {
 			return name
@@ -78,23 +115,16 @@ func foreign(first []byte) string {
 	return ""
 }
 
-type stream struct {
-	r    io.Reader
-	size int64
-	io.Closer
-}
-
-func (s *stream) total() int64 { return s.size }
-
-func (s *stream) next(buf []byte) (int, bool, error) {
-	n, err := io.ReadFull(s.r, buf)
+// fill reads until buf is full or the stream ends; io.EOF comes alone.
+func fill(r io.Reader, buf []byte) (int, error) {
+	n, err := io.ReadFull(r, buf)
 	if n > 0 && errors.Is(err, io.ErrUnexpectedEOF) && !isCut(err) {
-		return n, false, nil // the last piece; io.EOF comes next time
+		return n, nil // the last piece; io.EOF comes next time
 	}
 	if err != nil && err != io.EOF {
-		return n, false, settle(err)
+		return n, settle(err)
 	}
-	return n, false, err
+	return n, err
 }
 
 // isCut tells a decoder's "cut off", which is wrapped, from io.ReadFull's own.

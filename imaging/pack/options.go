@@ -22,24 +22,28 @@ const (
 	RawZstd Format = "raw.zst"
 	RawLZ4  Format = "raw.lz4"
 	QCOW2   Format = "qcow2"
+
+	// Auto has Pack recognise the format (see Recognise), and refuse what is
+	// not certain.
+	Auto Format = "auto"
 )
 
-// Formats lists all that Pack reads.
+// Formats lists all that Pack reads; Auto is none of them.
 func Formats() []Format { return []Format{Raw, RawGzip, RawXZ, RawZstd, RawLZ4, QCOW2} }
 
-// ParseFormat reads what a user typed.
+// ParseFormat reads what a user typed: one of Formats, or Auto.
 func ParseFormat(s string) (Format, error) {
-	if slices.Contains(Formats(), Format(s)) {
+	if slices.Contains(Formats(), Format(s)) || Format(s) == Auto {
 		return Format(s), nil
 	}
 	var names []string
 	for _, f := range Formats() {
 		names = append(names, string(f))
 	}
-	return "", fmt.Errorf("image format %.40q: want one of %s", s, strings.Join(names, ", "))
+	return "", fmt.Errorf("image format %.40q: want one of %s, or %s", s, strings.Join(names, ", "), Auto)
 }
 
-// codec is the compression around the raw disk; Plain for raw and qcow2.
+// codec is the compression around the raw disk; Plain for the others.
 func (f Format) codec() codec.Format {
 	switch f {
 	case RawGzip:
@@ -113,7 +117,7 @@ type Options struct {
 // Progress of packing: first phase "pack", then "verify".
 type Progress struct {
 	Phase        string
-	InputBytes   int64 // read of the input, as it comes (compressed); 0 for qcow2
+	InputBytes   int64 // read of the input, as it comes (compressed); holes of a file are not read
 	InputTotal   int64 // 0 if not known
 	ContentBytes int64 // packed, or verified, so far
 	ContentTotal int64 // 0 if not known
@@ -124,6 +128,8 @@ type Progress struct {
 type Result struct {
 	Manifest *manifest.Manifest
 	Digest   manifest.Digest
+	Format   Format // of the input, as stated or recognised
+	Evidence string // for Format, in words; "stated" if it was
 	// Warnings are sentences about what will not work with this image, such as
 	// a root partition that cannot be grown.
 	Warnings []string

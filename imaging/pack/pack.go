@@ -53,7 +53,7 @@ func Fill(ctx context.Context, in Input, dir string, opts Options) (*Result, err
 	if err != nil {
 		return nil, fmt.Errorf("pack image: %w", err)
 	}
-	result, err := fill(ctx, in, dir, opts)
+	result, err := fillDir(ctx, in, dir, opts)
 	if err != nil {
 		return nil, fmt.Errorf("pack image: %w", err)
 	}
@@ -86,13 +86,13 @@ func (o Options) withDefaults() (Options, error) {
 	return o, trial.Validate()
 }
 
-func fill(ctx context.Context, in Input, dir string, o Options) (_ *Result, err error) {
+func fillDir(ctx context.Context, in Input, dir string, o Options) (_ *Result, err error) {
 	var read atomic.Int64
 	src, err := openInput(ctx, in, o, &read)
 	if err != nil {
 		return nil, err
 	}
-	defer src.Close()
+	defer src.close()
 	out, err := os.OpenFile(filepath.Join(dir, FramesFile), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func fill(ctx context.Context, in Input, dir string, o Options) (_ *Result, err 
 	report := throttled(o.Progress)
 	buffered := bufio.NewWriterSize(out, 1<<20)
 	p := &packer{o: o, src: src, out: buffered, progress: func(content, packed int64) {
-		report(Progress{Phase: "pack", InputBytes: read.Load(), InputTotal: in.Size, ContentBytes: content, ContentTotal: src.total(), PackedBytes: packed})
+		report(Progress{Phase: "pack", InputBytes: read.Load(), InputTotal: in.Size, ContentBytes: content, ContentTotal: src.size, PackedBytes: packed})
 	}}
 	if err := p.run(ctx); err != nil {
 		return nil, err
@@ -114,6 +114,7 @@ func fill(ctx context.Context, in Input, dir string, o Options) (_ *Result, err 
 	if err != nil {
 		return nil, err
 	}
+	result.Format, result.Evidence = src.format, src.evidence
 	// What is verified shall come from the disk, not from the cache of what was
 	// written; where the system does not care for the advice, so be it.
 	_ = unix.Fadvise(int(out.Fd()), 0, 0, unix.FADV_DONTNEED)

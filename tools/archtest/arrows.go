@@ -16,7 +16,8 @@ var arrows = map[string][]string{
 	"imaging/gpt":      {},
 	"imaging/fetch":    {"imaging/manifest"},
 	"imaging/writer":   {"imaging/manifest", "imaging/codec", "imaging/fetch"},
-	"imaging/pack":     {"imaging/manifest", "imaging/codec", "imaging/gpt"},
+	"imaging/qcow2":    {},
+	"imaging/pack":     {"imaging/manifest", "imaging/codec", "imaging/gpt", "imaging/qcow2"},
 	"imaging/sign":     {"imaging/manifest"},
 	"imaging/relay":    {"imaging/manifest", "imaging/fetch"},
 
