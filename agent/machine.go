@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -63,8 +64,26 @@ func (m *machine) forDeploy() deploy.Machine {
 		Mount:        m.mount,
 		DiskFirst:    m.diskFirst,
 		LoadKexec:    m.loadKexec,
+		TrustedKeys:  m.trustedKeys(),
 		MemoryBytes:  m.writerMemory(),
 	}
+}
+
+// trustedKeysFile is put into the initramfs by initramfs/mk -trusted-keys.
+const trustedKeysFile = "/etc/ingot/trusted-keys"
+
+// trustedKeys is the list in this initramfs, nil when there is none. One that is
+// there and cannot be read trusts nobody.
+func (m *machine) trustedKeys() []byte {
+	text, err := m.host.ReadString(trustedKeysFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		m.log.Error("list of trusted keys cannot be read, so no image is trusted", "path", trustedKeysFile, "err", err)
+		return []byte{}
+	}
+	return append([]byte{}, text...)
 }
 
 // architecture as Debian writes it, which for these is Go's word too.

@@ -115,3 +115,27 @@ type deaf struct{}
 
 func (deaf) Report(*agent.Report)     {}
 func (deaf) Progress(*agent.Progress) {}
+
+// TestTrustedKeys: no list is no demand, and one that cannot be read trusts
+// nobody.
+func TestTrustedKeys(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	m := &machine{host: host.New(root), log: slog.New(slog.DiscardHandler)}
+	if got := m.trustedKeys(); got != nil {
+		t.Errorf("no list: got %q, want nil", got)
+	}
+	path := filepath.Join(root, trustedKeysFile)
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.trustedKeys(); got == nil || len(got) != 0 {
+		t.Errorf("a list that is a directory: got %q, want an empty one", got)
+	}
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte("# x\nRWkey\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(m.trustedKeys()), "# x\nRWkey"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -52,6 +52,10 @@ type Machine struct {
 	// LoadKexec reads the installed system's own boot configuration and loads
 	// its kernel. Any error is a refusal: the machine restarts instead.
 	LoadKexec func(ctx context.Context, s System) error
+	// TrustedKeys is the list of public keys in this machine's initramfs, as
+	// sign.ParseKeys reads it; nil when it has none. With a list, one of its keys
+	// must have signed the image, whatever the order says.
+	TrustedKeys []byte
 	// MemoryBytes bounds the writer's buffers; 0 means 128 MiB.
 	MemoryBytes int64
 }
@@ -138,6 +142,9 @@ func (d *deploy) read() error {
 	}
 	if d.manifest, err = manifest.ParseVerified(d.order.Manifest, d.digest); err != nil {
 		return job.Failf(job.ReasonImageDigest, "manifest of the order: %w", err)
+	}
+	if err := d.checkSignatures(); err != nil {
+		return err
 	}
 	switch m := d.manifest; {
 	case m.Kind != manifest.KindDisk:

@@ -38,6 +38,9 @@ const (
 	ReasonDiskConflict     Reason = "other_disk_bears_image_ids"
 	ReasonImageDigest      Reason = "image_digest_wrong"
 	ReasonImageGone        Reason = "image_source_gone"
+	ReasonSignatureMissing Reason = "image_signature_missing"
+	ReasonSignatureForeign Reason = "image_signature_untrusted"
+	ReasonSignatureWrong   Reason = "image_signature_wrong"
 	ReasonImageLayout      Reason = "image_layout_unsupported"
 	ReasonBootOrder        Reason = "boot_order_not_set"
 	ReasonTestFailed       Reason = "hardware_test_failed"
@@ -85,6 +88,9 @@ var Catalogue = []Cause{
 	{ReasonImageGone, "The image could not be fetched.", "Check that the controller holding it is up: ingot image list"},
 	{ReasonImageLayout, "The image's partition layout cannot be deployed.", "See the detail; the image must have a GPT."},
 	{ReasonBootOrder, "The firmware's boot order could not be set.", "Set the disk first in the firmware's setup, then repeat."},
+	{ReasonSignatureMissing, "Only signed images may be written to it, and the image is not signed.", "Have it signed by a key that is trusted: ingot image sign IMAGE --key FILE; then repeat."},
+	{ReasonSignatureForeign, "Only signed images may be written to it, and no trusted key has signed the image.", "Compare ingot image show IMAGE with ingot image trust list; have it signed by a key that is trusted."},
+	{ReasonSignatureWrong, "The image bears a signature that is not one of this image, though it names a trusted key.", "Do not use the image: it, or its signature, was changed. Import it again from its source, and sign that."},
 	{ReasonTestFailed, "A hardware test failed.", "See ingot machine show ID; replace the part, then commission again."},
 	{ReasonInventory, "The inventory lacks something that is needed.", "See the collection's errors: GET /v1/machines/ID/collection"},
 	{ReasonSystemSilent, "The installed system did not report, after a restart too.", "Look at its console; check that the image runs cloud-init, or deploy with --proof none."},

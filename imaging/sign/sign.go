@@ -162,3 +162,27 @@ func worse(had, now error) error {
 	}
 	return now
 }
+
+// ParseKeys reads a list of public keys: one a line, or .pub files one after the
+// other; lines that begin with # are for people. It gives the keys as Verify
+// takes them. A list without a key is ErrMalformed: who wants none has no list.
+func ParseKeys(list string) ([]string, error) {
+	var keys []string
+	for _, line := range strings.Split(strings.ReplaceAll(list, "\r\n", "\n"), "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' || strings.HasPrefix(line, "untrusted comment:") {
+			continue
+		}
+		k, err := ParseKey(line)
+		if err != nil {
+			return nil, fmt.Errorf("list of trusted keys: %w", err)
+		}
+		if keys = append(keys, k.String()); len(keys) > MaxKeys {
+			return nil, fmt.Errorf("list of trusted keys: %w: more than %d", ErrMalformed, MaxKeys)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("list of trusted keys: %w: there is no key in it", ErrMalformed)
+	}
+	return keys, nil
+}

@@ -279,3 +279,17 @@ func FuzzParse(f *testing.F) {
 		_, _ = sign.OpenSecret(data, func() (string, error) { return "", sign.ErrPassword })
 	})
 }
+
+func TestParseKeys(t *testing.T) {
+	t.Parallel()
+	a, b := newSecret(t).Public(), newSecret(t).Public()
+	got, err := sign.ParseKeys("# ours\r\n" + string(a.File()) + "\n\n" + b.String())
+	if err != nil || len(got) != 2 || got[0] != a.String() || got[1] != b.String() {
+		t.Errorf("got %v %v, want both keys", got, err)
+	}
+	for _, list := range []string{"", "# none\n", "untrusted comment: x\n", a.String() + "\nRWx", strings.Repeat(a.String()+"\n", sign.MaxKeys+1)} {
+		if got, err := sign.ParseKeys(list); !errors.Is(err, sign.ErrMalformed) {
+			t.Errorf("%.60q: got %v %v, want %v", list, got, err, sign.ErrMalformed)
+		}
+	}
+}

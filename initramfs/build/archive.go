@@ -45,10 +45,14 @@ func base(files []kernel.File) ([]cpio.Record, error) {
 	return addFiles(records, files)
 }
 
-// programs returns what changes with our own code. They are paths of static
-// binaries on the host.
-func programs(initProgram, agent string) ([]cpio.Record, error) {
-	return addFiles(nil, []kernel.File{{Path: "init", From: initProgram}, {Path: "bin/ingot-agent", From: agent}})
+// programs returns what changes with our own code, and the site's own keys. They
+// are paths on the host, the first two of static binaries.
+func programs(initProgram, agent, trustedKeys string) ([]cpio.Record, error) {
+	files := []kernel.File{{Path: "init", From: initProgram}, {Path: "bin/ingot-agent", From: agent}}
+	if trustedKeys != "" {
+		files = append(files, kernel.File{Path: "etc/ingot/trusted-keys", From: trustedKeys})
+	}
+	return addFiles(nil, files)
 }
 
 func addFiles(records []cpio.Record, files []kernel.File) ([]cpio.Record, error) {

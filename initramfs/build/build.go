@@ -37,6 +37,9 @@ type Options struct {
 	// IPXEDir holds undionly.kpxe, snponly.efi and ipxe.efi; GRUBDir the
 	// modules of grub-efi-amd64-bin.
 	IPXEDir, GRUBDir string
+	// TrustedKeys is a file with minisign public keys, one a line; empty packs
+	// none. With it the agent deploys only images that one of them has signed.
+	TrustedKeys string
 	// Limit in bytes; zero means Limit.
 	Limit int64
 }
@@ -112,7 +115,7 @@ func (o Options) pack(ctx context.Context, files []kernel.File, m *Manifest) ([]
 	if err != nil {
 		return nil, err
 	}
-	upper, err := programs(o.Init, o.Agent)
+	upper, err := programs(o.Init, o.Agent, o.TrustedKeys)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func unpack(t *testing.T, archive []byte) (names []string, content map[string]st
 
 func TestPackIsReproducible(t *testing.T) {
 	t.Parallel()
-	o := Options{CacheDir: t.TempDir(), Init: program(t, "init", "one"), Agent: program(t, "agent", "two")}
+	o := Options{CacheDir: t.TempDir(), Init: program(t, "init", "one"), Agent: program(t, "agent", "two"), TrustedKeys: program(t, "keys", "RWkey\n")}
 	files := []kernel.File{{Path: "lib/modules/6/b.ko", Content: []byte("b")}, {Path: "lib/modules/6/a.ko", Content: []byte("a")}}
 	var m Manifest
 	first, err := o.pack(t.Context(), files, &m)
@@ -73,12 +73,15 @@ func TestPackIsReproducible(t *testing.T) {
 	}
 	names, content := unpack(t, first)
 	want := []string{"dev", "dev/console", "dev/null", "etc", "lib", "lib/modules", "lib/modules/6", "lib/modules/6/a.ko", "lib/modules/6/b.ko",
-		"mnt", "proc", "root", "run", "sbin", "sbin/modprobe", "sys", "tmp", "var", "bin", "bin/ingot-agent", "init"}
+		"mnt", "proc", "root", "run", "sbin", "sbin/modprobe", "sys", "tmp", "var", "bin", "bin/ingot-agent", "etc", "etc/ingot", "etc/ingot/trusted-keys", "init"}
 	if diff := cmp.Diff(names, want); diff != "" {
 		t.Errorf("entries (-got +want):\n%s", diff)
 	}
 	if got, want := content["lib/modules/6/a.ko"], "a"; got != want {
 		t.Errorf("a.ko: got %q, want %q", got, want)
+	}
+	if got := content["etc/ingot/trusted-keys"]; !strings.HasSuffix(got, "RWkey\n") {
+		t.Errorf("trusted keys: got %q", got)
 	}
 	o.CacheDir = t.TempDir()
 	second, err := o.pack(t.Context(), []kernel.File{files[1], files[0]}, &m)
@@ -97,10 +100,10 @@ func TestPackRefuses(t *testing.T) {
 	t.Parallel()
 	good := program(t, "x", "")
 	dynamic := program(t, "y", "/lib64/ld-linux-x86-64.so.2")
-	if _, err := programs(good, dynamic); err == nil || !strings.Contains(err.Error(), "CGO_ENABLED=0") {
+	if _, err := programs(good, dynamic, ""); err == nil || !strings.Contains(err.Error(), "CGO_ENABLED=0") {
 		t.Errorf("dynamic agent: got %v, want an error that says what to do", err)
 	}
-	if _, err := programs(good, filepath.Join(t.TempDir(), "gone")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := programs(good, filepath.Join(t.TempDir(), "gone"), ""); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing agent: got %v, want %v", err, os.ErrNotExist)
 	}
 	if _, err := base([]kernel.File{{Path: "a"}, {Path: "a"}}); err == nil {

@@ -36,6 +36,7 @@ func main() {
 	cache := flag.String("cache", "build/cache", "directory kept between builds; boot/ below it is used")
 	flag.StringVar(&o.Init, "init", "", "binary of process 1 (static); empty compiles ./initramfs/init")
 	flag.StringVar(&o.Agent, "agent", "", "agent binary (static); empty compiles ./agent")
+	flag.StringVar(&o.TrustedKeys, "trusted-keys", "", "file with minisign public keys, one a line: machines then take only images that one of them has signed")
 	flag.StringVar(&o.FirmwareDir, "firmware-dir", "", "directory laid out like /lib/firmware")
 	flag.StringVar(&o.PCINames, "pci-ids", "/usr/share/misc/pci.ids", "names of PCI devices")
 	flag.StringVar(&o.IPXEDir, "ipxe-dir", "/usr/lib/ipxe", "iPXE's files")
