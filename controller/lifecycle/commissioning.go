@@ -27,14 +27,7 @@ func commissioning(t *turn) {
 		return
 	}
 	t.d.Warnings = order.Result.Warnings
-	switch t.foundIn() {
-	case machine.Deploying, machine.Releasing, machine.Erasing:
-		t.d.Warnings = append(t.d.Warnings, machine.Warning{
-			Code: "disk_not_erased",
-			Text: "it was commissioned in place of being released: its disks may hold what an earlier owner left; deploy and release it to have them erased",
-		})
-	}
-	t.succeed(machine.Ready)
+	t.free()
 }
 
 func acceptTests(r machine.Result) (machine.Reason, string) {

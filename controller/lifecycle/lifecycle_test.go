@@ -11,7 +11,7 @@ import (
 var (
 	commissionWish = machine.Wish{Commission: &machine.CommissionWish{}}
 	deployWish     = machine.Wish{Deploy: &machine.DeployWish{ImageDigest: "sha256:1", Disk: "S1", Proof: machine.ProofReport}}
-	releaseWish    = machine.Wish{Release: &machine.ReleaseWish{DiskSerials: []string{"S1"}}}
+	releaseWish    = machine.Wish{Release: &machine.ReleaseWish{DiskSerials: []string{"S1", "S2"}}}
 )
 
 // TestWholeCircle walks a machine from its first power-on back to ready: one
@@ -152,24 +152,5 @@ func TestReleaseAwaitsNoAgentOfADeployedMachine(t *testing.T) {
 		w.turn()
 		w.act()
 		w.now = w.now.Add(time.Second)
-	}
-}
-
-// TestCommissionAfterAFailedDeployWarns: nothing was erased, and that is said.
-func TestCommissionAfterAFailedDeployWarns(t *testing.T) {
-	t.Parallel()
-	for found, want := range map[machine.State]int{machine.Deploying: 1, machine.Ready: 0} {
-		d := lifecycle.Decide(machine.Snapshot{
-			Now:     time.Now(),
-			Machine: machine.Machine{State: machine.Commissioning, Approved: true, AgentOnline: true},
-			Operation: &machine.Operation{
-				Kind: machine.OperationCommission, State: machine.OperationRunning, Wish: commissionWish,
-				Steps: []machine.StepRecord{{Name: "begin", State: machine.StepDone, Detail: string(found)}},
-			},
-			Orders: []machine.Order{{Step: "commission", Attempt: 1, State: machine.OrderSucceeded}},
-		})
-		if d.End == nil || d.End.To != machine.Ready || len(d.Warnings) != want {
-			t.Errorf("commissioned out of %s: got %+v with warnings %v, want ready with %d", found, d.End, d.Warnings, want)
-		}
 	}
 }

@@ -37,7 +37,7 @@ func erasing(t *turn) {
 	}
 	t.d.Receipts = order.Result.Erase
 	t.d.ForgetDeployment = true
-	t.succeed(machine.Ready)
+	t.free()
 }
 
 // recovering brings the agent back before an unfinished erase goes on.
@@ -52,10 +52,9 @@ func acceptErase(serials []string, r machine.Result) (machine.Reason, string) {
 	got := map[string]bool{}
 	for _, receipt := range r.Erase {
 		if !receipt.Verified {
-			return machine.ReasonEraseUnverified, "disk " + receipt.DiskSerial + " is not proved erased"
+			return machine.ReasonEraseUnverified, "disk " + receipt.Key() + " is not proved erased"
 		}
-		got[receipt.DiskSerial] = true
-		got[receipt.WWN] = got[receipt.WWN] || receipt.DiskSerial == "" // as a disk without a serial is named
+		got[receipt.Key()] = true
 	}
 	for _, s := range serials {
 		if !got[s] {

@@ -17,7 +17,16 @@ type turn struct {
 // have been lost.
 const idleLook = 10 * time.Minute
 
+// idle leaves the machine alone, unless it rests where it may be given away and
+// an inventory has shown a disk with an owner's data.
 func (t *turn) idle() {
+	if in := t.s.Machine.State; in == machine.Ready || in == machine.Allocated {
+		if reason, detail := t.s.Machine.NotFree(nil); reason != machine.ReasonNone {
+			t.setAside(reason, detail)
+			t.event(machine.EventWarning, machine.CauseOf(reason).Sentence, "reason", string(reason), "detail", detail)
+			return
+		}
+	}
 	t.d.Wait = &machine.Wait{For: "nothing is asked of it", Until: t.s.Now.Add(idleLook)}
 }
 
@@ -38,6 +47,23 @@ func (t *turn) succeed(to machine.State) {
 		t.event(machine.EventState, fmt.Sprintf("%s → %s", t.s.Machine.State, to))
 	}
 	t.event(machine.EventOperation, fmt.Sprintf("%s succeeded", t.s.Operation.Kind))
+}
+
+// free ends the operation well, with the machine ready for somebody else. One
+// whose disks may still hold what an owner left is set aside instead (I10).
+func (t *turn) free() {
+	if reason, detail := t.s.Machine.NotFree(t.d.Receipts); reason != machine.ReasonNone {
+		t.setAside(reason, detail)
+		t.event(machine.EventOperation, fmt.Sprintf("%s failed: %s", t.s.Operation.Kind, machine.CauseOf(reason).Sentence), "reason", string(reason), "detail", detail)
+		return
+	}
+	t.succeed(machine.Ready)
+}
+
+// setAside puts the machine into quarantine, whatever is asked of it.
+func (t *turn) setAside(reason machine.Reason, detail string) {
+	t.d.End = &machine.End{To: machine.Broken, Outcome: machine.OutcomeFailed, Reason: reason, Detail: detail}
+	t.event(machine.EventState, fmt.Sprintf("%s → %s", t.s.Machine.State, machine.Broken))
 }
 
 // fail ends the operation with a named cause; the machine stays in its state.
@@ -73,7 +99,8 @@ func (t *turn) cancelled() bool {
 		if rule.CancelTo == "" {
 			return false // refused at the door; a late one has no effect
 		}
-		if to == machine.Commissioning || t.beganFree() && !t.diskTouched() {
+		reason, _ := t.s.Machine.NotFree(nil)
+		if to == machine.Commissioning || t.beganFree() && !t.diskTouched() && reason == machine.ReasonNone {
 			to = rule.CancelTo
 		}
 	}

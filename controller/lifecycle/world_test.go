@@ -3,6 +3,7 @@ package lifecycle_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -35,7 +36,11 @@ type world struct {
 	powerOns    int
 	plugPulls   int
 	plugsLeft   int
+	plugAt      time.Time // zero: not at a set time
+	failsLeft   int       // writes that end with a disk error
 	bmcDownTill time.Time
+	deadline    time.Time // of the present state; zero: none
+	timeouts    int
 	given       map[string]int
 	ends        []machine.End
 	states      []machine.State
@@ -45,7 +50,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 	start := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
 	return &world{
 		t: t, rand: rand.New(rand.NewPCG(seed, 1)), now: start, given: map[string]int{}, wakeAt: start,
-		m: machine.Machine{ID: "k3f9qa", State: machine.Enrolled, Outcome: machine.OutcomeNone, Approved: true, BMC: &machine.BMC{URL: "ipmi://x"}},
+		m: machine.Machine{ID: "k3f9qa", State: machine.Enrolled, Outcome: machine.OutcomeNone, Approved: true, BMC: &machine.BMC{URL: "ipmi://x"},
+			Disks: []machine.Disk{{Serial: "S1"}, {Serial: "S2"}}},
 	}
 }
 
@@ -70,9 +76,25 @@ func (w *world) run(limit time.Duration) machine.End {
 		}
 		w.turn()
 		w.act()
+		w.reap()
 		w.now = w.now.Add(time.Second)
 	}
 	return w.ends[len(w.ends)-1]
+}
+
+// reap ends what is past its deadline, as the reaper does, and checks I7.
+func (w *world) reap() {
+	if w.deadline.IsZero() || w.now.Before(w.deadline) || w.op.State.Ended() {
+		return
+	}
+	if w.now.After(w.deadline.Add(15 * time.Second)) {
+		w.t.Fatalf("%s is past its deadline by %s", w.m.State, w.now.Sub(w.deadline))
+	}
+	if w.now.Second()%5 == 0 {
+		rule, _ := machine.RuleOf(w.m.State)
+		w.timeouts++
+		w.move(machine.Decision{End: &machine.End{To: w.m.State, Outcome: machine.OutcomeFailed, Reason: rule.TimeoutReason}})
+	}
 }
 
 // turn takes an engine's turn when the machine is due.
@@ -110,6 +132,9 @@ func (w *world) save(d machine.Decision) {
 		}
 		w.orders = append(w.orders, o)
 	}
+	for _, r := range d.Receipts {
+		w.erased(r)
+	}
 	w.op.Phase = d.Phase
 	w.op.Steps = append(w.op.Steps, d.Steps...)
 	if d.Deployed != nil {
@@ -122,7 +147,12 @@ func (w *world) save(d machine.Decision) {
 }
 
 func (w *world) move(d machine.Decision) {
+	begins := w.op.State == machine.OperationPending
 	w.op.State = machine.OperationRunning
+	if begins && d.Go == nil && d.End == nil {
+		w.enter(w.m.State, machine.OutcomeRunning)
+		w.limit()
+	}
 	switch {
 	case d.Wait != nil:
 		if d.Wait.Until.Before(w.now) {
@@ -135,6 +165,7 @@ func (w *world) move(d machine.Decision) {
 	case d.End != nil:
 		w.enter(d.End.To, d.End.Outcome)
 		w.ends = append(w.ends, *d.End)
+		w.deadline = time.Time{}
 		w.op.State = machine.OperationSucceeded
 		if d.End.Reason != machine.ReasonNone {
 			w.op.State = machine.OperationFailed
@@ -149,7 +180,43 @@ func (w *world) enter(to machine.State, o machine.Outcome) {
 	if to != w.m.State {
 		w.states = append(w.states, to)
 	}
+	if reason, detail := w.m.NotFree(nil); reason != machine.ReasonNone && (to == machine.Ready || to == machine.Allocated) && to != w.m.State {
+		w.t.Fatalf("%s → %s with an owner's data: %s", w.m.State, to, detail)
+	}
+	moved := to != w.m.State
 	w.m.State, w.m.Outcome = to, o
+	if moved {
+		w.limit()
+	}
+}
+
+// limit sets the deadline of the present state.
+func (w *world) limit() {
+	w.deadline = time.Time{}
+	if rule, _ := machine.RuleOf(w.m.State); rule.Passing {
+		w.deadline = w.now.Add(rule.Limit)
+	}
+}
+
+// holds puts an owner's data onto disks, all when no serial is given.
+func (w *world) holds(serial string) {
+	disks := slices.Clone(w.m.Disks) // snapshots have the old ones
+	for i := range disks {
+		if serial == "" || disks[i].Serial == serial {
+			disks[i].Data = &machine.DiskData{Since: w.now, OperationID: w.op.ID, MachineID: w.m.ID, Written: serial != ""}
+		}
+	}
+	w.m.Disks = disks
+}
+
+func (w *world) erased(r machine.EraseReceipt) {
+	disks := slices.Clone(w.m.Disks)
+	for i := range disks {
+		if r.Erases(disks[i].Serial, disks[i].WWN) {
+			disks[i].Data = nil
+		}
+	}
+	w.m.Disks = disks
 }
 
 // act carries out orders, boots what is powered, and lets faults happen.
@@ -157,6 +224,10 @@ func (w *world) act() {
 	if w.plugsLeft > 0 && w.rand.IntN(40) == 0 {
 		w.plugsLeft--
 		w.plugPulls++
+		w.off()
+	}
+	if !w.plugAt.IsZero() && w.now.After(w.plugAt) {
+		w.plugAt = time.Time{}
 		w.off()
 	}
 	for i := range w.orders {
@@ -212,6 +283,9 @@ func (w *world) carryOut(o *machine.Order) {
 	if !w.m.AgentOnline || o.BootGeneration != w.m.BootGeneration {
 		return
 	}
+	if o.Job.Deploy != nil {
+		w.holds(o.Job.Deploy.Disk)
+	}
 	o.State = machine.OrderDelivered
 	if w.agentHangs || w.rand.IntN(12) != 0 {
 		return
@@ -219,8 +293,14 @@ func (w *world) carryOut(o *machine.Order) {
 	switch {
 	case o.Job.Commission != nil:
 		o.Result.Tests = &machine.TestTally{Passed: 3}
+	case o.Job.Deploy != nil && w.failsLeft > 0:
+		w.failsLeft--
+		o.Reason = machine.ReasonDiskError
+		w.finish(o, machine.OrderFailed)
+		return
 	case o.Job.Deploy != nil:
-		o.Result.Deploy = &machine.DeployResult{ImageDigest: o.Job.Deploy.ImageDigest, Verified: true, BootPath: "checked", EnteringBy: machine.EnteredByKexec}
+		w.holds("")
+		o.Result.Deploy = &machine.DeployResult{ImageDigest: o.Job.Deploy.ImageDigest, DiskSerial: o.Job.Deploy.Disk, Verified: true, BootPath: "checked", EnteringBy: machine.EnteredByKexec}
 		w.written = w.op.ID
 	case o.Job.Erase != nil:
 		for _, s := range o.Job.Erase.DiskSerials {

@@ -49,11 +49,13 @@ type Machine struct {
 	AgentOnline bool // a controller holds its stream
 	AgentSeenAt time.Time
 
-	NICs     []NIC
-	Disks    []Disk
-	BMC      *BMC // nil: nobody told us of one
-	Deployed *Deployment
-	Warnings []Warning
+	NICs  []NIC
+	Disks []Disk
+	// LostDisks held data and are no longer there.
+	LostDisks []LostDisk
+	BMC       *BMC // nil: nobody told us of one
+	Deployed  *Deployment
+	Warnings  []Warning
 
 	CreatedAt time.Time
 }
@@ -105,6 +107,7 @@ type Disk struct {
 	Health      string // good, failing, unsupported
 	ReadOnly    bool
 	Removable   bool
+	Data        *DiskData // nil: nothing of an owner's is on it
 }
 
 // DiskKind orders disks by how willingly an image is put on them.

@@ -61,6 +61,10 @@ type Wish struct {
 // CommissionWish asks for inventory and tests.
 type CommissionWish struct {
 	SkipTests bool `json:"skip_tests,omitempty"`
+	// Vouched are disks (serial or WWN) of which the operator says that nothing of
+	// an owner's is left: destroyed, or erased by other means. It takes effect, and
+	// is audited, when the wish is recorded.
+	Vouched []string `json:"vouched,omitempty"`
 }
 
 // DeployWish asks for an image on a disk.

@@ -46,6 +46,8 @@ const (
 	ReasonTestFailed       Reason = "hardware_test_failed"
 	ReasonInventory        Reason = "inventory_incomplete"
 	ReasonSystemSilent     Reason = "installed_system_silent"
+	ReasonDiskHoldsData    Reason = "disk_holds_data"
+	ReasonDiskLost         Reason = "disk_lost_with_data"
 	ReasonEraseUnverified  Reason = "erase_not_verified"
 	ReasonAgentError       Reason = "agent_error"
 	ReasonPersonNeeded     Reason = "waits_for_a_person"
@@ -86,15 +88,17 @@ var Catalogue = []Cause{
 	{ReasonDiskConflict, "Another disk bears the same partition or filesystem ids as the image, so the wrong one could be booted.", "Repeat with --wipe-conflicting, or remove that disk."},
 	{ReasonImageDigest, "What arrived is not what the image's manifest promises.", "Import the image again, then repeat."},
 	{ReasonImageGone, "The image could not be fetched.", "Check that the controller holding it is up: ingot image list"},
-	{ReasonImageLayout, "The image's partition layout cannot be deployed.", "See the detail; the image must have a GPT."},
-	{ReasonBootOrder, "The firmware's boot order could not be set.", "Set the disk first in the firmware's setup, then repeat."},
 	{ReasonSignatureMissing, "Only signed images may be written to it, and the image is not signed.", "Have it signed by a key that is trusted: ingot image sign IMAGE --key FILE; then repeat."},
 	{ReasonSignatureForeign, "Only signed images may be written to it, and no trusted key has signed the image.", "Compare ingot image show IMAGE with ingot image trust list; have it signed by a key that is trusted."},
 	{ReasonSignatureWrong, "The image bears a signature that is not one of this image, though it names a trusted key.", "Do not use the image: it, or its signature, was changed. Import it again from its source, and sign that."},
+	{ReasonImageLayout, "The image's partition layout cannot be deployed.", "See the detail; the image must have a GPT."},
+	{ReasonBootOrder, "The firmware's boot order could not be set.", "Set the disk first in the firmware's setup, then repeat."},
 	{ReasonTestFailed, "A hardware test failed.", "See ingot machine show ID; replace the part, then commission again."},
 	{ReasonInventory, "The inventory lacks something that is needed.", "See the collection's errors: GET /v1/machines/ID/collection"},
 	{ReasonSystemSilent, "The installed system did not report, after a restart too.", "Look at its console; check that the image runs cloud-init, or deploy with --proof none."},
-	{ReasonEraseUnverified, "An erased disk still had data when it was read back.", "Replace or destroy the disk named in the detail; repeat the release."},
+	{ReasonDiskHoldsData, "A disk may still hold what an earlier owner left, so the machine is not free.", "Erase it: ingot machine release ID --erase"},
+	{ReasonDiskLost, "A disk that holds what an owner left is no longer in the machine.", "Put it back and release the machine, or, when it is destroyed, commission the machine and vouch for that disk."},
+	{ReasonEraseUnverified, "An erased disk still had data when it was read back.", "Repeat the release; or take the disk named in the detail out, destroy it, commission the machine and vouch for that disk."},
 	{ReasonAgentError, "The agent could not do its job.", "See the detail, and the agent's lines in the controller's log; then repeat."},
 	{ReasonPersonNeeded, "It waits for a person's hand.", "See the detail."},
 }

@@ -41,6 +41,9 @@ func (s *Store) collectionStore(ctx context.Context, tx pgx.Tx, m row, at time.T
 	if err := s.factsDisks(ctx, tx, m, f.Disks); err != nil {
 		return err
 	}
+	if err := s.disksFound(ctx, tx, m); err != nil {
+		return err
+	}
 	warnings := f.Warnings
 	if uuid != nil {
 		warnings = append(warnings, conflicts(m, Identity{uuid: uuid, Serial: f.Serial})...)

@@ -43,11 +43,14 @@ func (s *Store) machineLoad(ctx context.Context, q querier, ids []string) ([]loa
 		byID[list[i].ID] = &list[i].Machine
 	}
 	for _, part := range []func(context.Context, querier, []string, map[machine.ID]*machine.Machine) error{
-		s.loadNICs, s.loadDisks, s.loadBMCs, s.loadDeployments,
+		s.loadNICs, s.loadDisks, s.loadDiskData, s.loadBMCs, s.loadDeployments,
 	} {
 		if err := part(ctx, q, ids, byID); err != nil {
 			return nil, err
 		}
+	}
+	for i := range list {
+		list[i].Warnings = append(list[i].Warnings, dataWarning(list[i].Machine)...)
 	}
 	return list, nil
 }

@@ -44,6 +44,11 @@ func (s *Store) OperationCreate(ctx context.Context, id machine.ID, kind machine
 		if err := s.acceptable(ctx, tx, m, kind); err != nil {
 			return err
 		}
+		if c := wish.Commission; c != nil {
+			if err := s.disksVouched(ctx, tx, id, c.Vouched, actor); err != nil {
+				return err
+			}
+		}
 		operation, err = s.operationInsert(ctx, tx, m, kind, wish, requestID, actor)
 		return err
 	})
@@ -87,6 +92,9 @@ func (s *Store) acceptable(ctx context.Context, tx pgx.Tx, m row, kind machine.O
 		return fault.New(fault.Precondition, "machine %s has %s under way (operation %s): wait for it, or cancel it", m.id, current.Kind, current.ID)
 	}
 	if (machine.Machine{State: m.state, Outcome: m.outcome}).Accepts(kind) {
+		if kind == machine.OperationDeploy {
+			return s.deployableDisks(ctx, tx, m)
+		}
 		return nil
 	}
 	rule, _ := machine.RuleOf(m.state)

@@ -36,17 +36,29 @@ func (s *Store) OrderPendingForAgent(ctx context.Context, id machine.ID, bootGen
 // OrderDelivered is called before an order is sent to an agent. Only then may
 // it be sent; fault.Stale means that it was superseded or has ended.
 func (s *Store) OrderDelivered(ctx context.Context, id int64, bootGeneration uint64) error {
-	tag, err := s.pool.Exec(ctx, s.sql.Get("OrderDelivered"), id, bootGeneration)
-	if err != nil || tag.RowsAffected() == 1 {
-		return wrap(err, "mark order %d as delivered", id)
-	}
-	var state machine.OrderState
-	var has uint64
-	err = s.pool.QueryRow(ctx, s.sql.Get("OrderStateOf"), id).Scan(&state, &has)
-	if err == nil && (state != machine.OrderDelivered || has != bootGeneration) {
-		return fault.New(fault.Stale, "order %d is %s and of boot %d", id, state, has)
-	}
-	return wrap(err, "mark order %d as delivered", id)
+	return s.tx(ctx, fmt.Sprintf("mark order %d as delivered", id), func(tx pgx.Tx) error {
+		if _, err := s.orderLock(ctx, tx, id); err != nil {
+			return err
+		}
+		list, err := collect(ctx, tx, s.sql.Get("OrderByID"), s.scanOrder, id)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		o := list[0]
+		if o.State == machine.OrderDelivered && o.BootGeneration == bootGeneration {
+			return nil
+		}
+		if o.State != machine.OrderPending || o.BootGeneration != bootGeneration || o.Target != machine.TargetAgent {
+			return fault.New(fault.Stale, "order %d is %s and of boot %d", id, o.State, o.BootGeneration)
+		}
+		if o.Job.Deploy != nil {
+			if err := s.diskWritten(ctx, tx, o.MachineID, o.OperationID, o.Job.Deploy.Disk); err != nil {
+				return err
+			}
+		}
+		_, err = tx.Exec(ctx, s.sql.Get("OrderDelivered"), id)
+		return err
+	})
 }
 
 // OrderClaimForBMC takes the oldest order for a BMC that may be carried out, or

@@ -157,6 +157,17 @@ func (s *Store) resultStore(ctx context.Context, tx pgx.Tx, m row, r Report) err
 			Kind: machine.EventAgent, Text: fmt.Sprintf("the agent sent a result for order %d, which is not under way; it changes nothing", r.OrderID),
 		})
 	}
+	if d := r.Result.Result.Deploy; d != nil {
+		// Also a disk that the agent was not told to write, and after a failure.
+		if err := s.diskWritten(ctx, tx, m.id, m.operationID, d.DiskSerial); err != nil {
+			return err
+		}
+		if r.Result.State == machine.OrderSucceeded {
+			if err := s.disksInReach(ctx, tx, m.id, m.operationID); err != nil {
+				return err
+			}
+		}
+	}
 	o := machine.Order{ID: r.OrderID, State: r.Result.State, Reason: r.Result.Reason, Detail: r.Result.Detail, Result: r.Result.Result}
 	return s.orderFinish(ctx, tx, m.id, o)
 }

@@ -149,11 +149,52 @@ CREATE TABLE public.disk (
     read_only boolean DEFAULT false NOT NULL,
     removable boolean DEFAULT false NOT NULL,
     present boolean DEFAULT true NOT NULL,
+    identity text GENERATED ALWAYS AS (
+CASE
+    WHEN (serial <> ''::text) THEN ('s '::text || serial)
+    WHEN (wwn <> ''::text) THEN ('w '::text || wwn)
+    ELSE ((('p '::text || machine_id) || ' '::text) || by_path)
+END) STORED NOT NULL,
     CONSTRAINT disk_kind_check CHECK ((kind = ANY (ARRAY['nvme'::text, 'ssd'::text, 'virtual'::text, 'hdd'::text, 'unknown'::text]))),
     CONSTRAINT disk_sector_bytes_check CHECK ((sector_bytes >= 0)),
     CONSTRAINT disk_size_bytes_check CHECK ((size_bytes >= 0))
 );
 COMMENT ON TABLE public.disk IS 'One disk of a machine, reconciled from collections by serial, then WWN, then path; ids survive. A disk that a collection misses stays, not present.';
+CREATE TABLE public.disk_data (
+    id bigint NOT NULL,
+    identity text NOT NULL,
+    machine_id text NOT NULL,
+    found_in text NOT NULL,
+    serial text DEFAULT ''::text NOT NULL,
+    wwn text DEFAULT ''::text NOT NULL,
+    model text DEFAULT ''::text NOT NULL,
+    size_bytes bigint DEFAULT 0 NOT NULL,
+    operation_id text NOT NULL,
+    written boolean NOT NULL,
+    since timestamp with time zone DEFAULT public.ingot_now() NOT NULL,
+    CONSTRAINT disk_data_identity_check CHECK ((identity <> ''::text))
+);
+COMMENT ON TABLE public.disk_data IS 'A disk that may hold what an owner left: an image was ordered onto it (written), or an installed system of its machine could write to it. Written before the order is sent; gone with a verified erase receipt or an operator''s word. It names machines (where it was written; where the disk was found last) without depending on them: a disk outlives a machine that is deleted.';
+ALTER TABLE public.disk_data ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.disk_data_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE VIEW public.disk_holding AS
+ SELECT d.id AS disk_id,
+    d.machine_id,
+    d.present,
+    t.id AS data_id,
+    t.machine_id AS written_in,
+    t.operation_id,
+    t.written,
+    t.since
+   FROM (public.disk d
+     JOIN public.disk_data t ON (((t.identity = d.identity) AND ((t.machine_id = d.machine_id) OR ((t.model = d.model) AND (t.size_bytes = d.size_bytes))) AND ((t.wwn = ''::text) OR (d.wwn = ''::text) OR (t.wwn = d.wwn)))));
+COMMENT ON VIEW public.disk_holding IS 'Which disk rows mean a disk that holds data. In another machine than the one it was written in, model and size must be the same too: serials repeat between makers.';
 ALTER TABLE public.disk ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.disk_id_seq
     START WITH 1
@@ -579,6 +620,10 @@ ALTER TABLE ONLY public.controller
     ADD CONSTRAINT controller_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.deployment
     ADD CONSTRAINT deployment_pkey PRIMARY KEY (operation_id);
+ALTER TABLE ONLY public.disk_data
+    ADD CONSTRAINT disk_data_once UNIQUE (identity, machine_id);
+ALTER TABLE ONLY public.disk_data
+    ADD CONSTRAINT disk_data_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.disk
     ADD CONSTRAINT disk_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.erase_receipt
@@ -647,6 +692,7 @@ CREATE INDEX boot_session_open ON public.boot_session USING btree (hardware_addr
 CREATE INDEX collection_machine ON public.collection USING btree (machine_id, id DESC);
 CREATE UNIQUE INDEX deployment_current ON public.deployment USING btree (machine_id) WHERE is_current;
 CREATE INDEX deployment_image ON public.deployment USING btree (image_digest) WHERE is_current;
+CREATE INDEX disk_data_found ON public.disk_data USING btree (found_in);
 CREATE INDEX disk_machine ON public.disk USING btree (machine_id);
 CREATE INDEX erase_receipt_machine ON public.erase_receipt USING btree (machine_id);
 CREATE INDEX event_watch ON public.event USING btree (xid, machine_id, sequence);

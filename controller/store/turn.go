@@ -142,7 +142,7 @@ func (t *turn) save(ctx context.Context) error {
 		return err
 	}
 	for _, part := range []func(context.Context) error{
-		t.saveMachine, t.saveOperation, t.saveSteps, t.saveOrders, t.saveDeployment, t.saveReceipts, t.saveRest,
+		t.saveMachine, t.saveOperation, t.saveSteps, t.saveOrders, t.saveDeployment, t.saveReceipts, t.saveFreedom, t.saveRest,
 	} {
 		if err := part(ctx); err != nil {
 			return err

@@ -113,6 +113,12 @@ func (t *turn) saveReceipts(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("receipt of disk %s: %w", r.DiskSerial, err)
 		}
+		if !r.Verified {
+			continue
+		}
+		if _, err := t.tx.Exec(ctx, t.s.sql.Get("DiskDataErased"), t.m.id, cut(r.DiskSerial, 200), cut(r.WWN, 200)); err != nil {
+			return fmt.Errorf("disk %s is erased: %w", r.DiskSerial, err)
+		}
 	}
 	return nil
 }

@@ -18,11 +18,7 @@ WHERE o.machine_id = $1 AND o.boot_generation = $2 AND o.target = 'agent' AND o.
 ORDER BY o.id;
 
 -- name: OrderDelivered
-UPDATE machine_order SET state = 'delivered', delivered_at = ingot_now()
-WHERE id = $1 AND boot_generation = $2 AND target = 'agent' AND state = 'pending';
-
--- name: OrderStateOf
-SELECT state, boot_generation FROM machine_order WHERE id = $1;
+UPDATE machine_order SET state = 'delivered', delivered_at = ingot_now() WHERE id = $1;
 
 -- name: OrderClaimForBMC
 SELECT o.id
