@@ -173,13 +173,15 @@ func (d *deploy) warn(run *job.Run, code, format string, args ...any) {
 	d.warnings = append(d.warnings, w)
 }
 
-// written copies what the writer did into the result.
+// written copies what the writer did into the result. Verified is for a
+// read-back of every byte alone; verified_after without it tells of a sample
+// that was in order, where that was ordered.
 func (d *deploy) written(r writer.Report) {
 	d.result.BytesFetched, d.result.BytesWritten = uint64(r.BytesFetched), uint64(r.BytesWritten)
 	d.result.FramesResumed = uint64(r.FramesKept)
 	d.result.Verified = r.Verified
 	d.result.FlushedAfter = durationpb.New(r.CheckTime + r.WriteTime + r.FlushTime)
-	if r.Verified {
+	if r.Verified || r.Sampled {
 		d.result.VerifiedAfter = durationpb.New(r.CheckTime + r.WriteTime + r.FlushTime + r.VerifyTime)
 	}
 }

@@ -85,13 +85,31 @@ func reread(device *writer.Device) error {
 
 // write puts the image on the disk and proves that it is there.
 func (d *deploy) write(ctx context.Context, run *job.Run) error {
+	report, err := writer.Write(ctx, d.device, d.manifest, d.source, d.writerOptions(run))
+	d.written(report)
+	run.Log.Info("writer ended", "written", report.BytesWritten, "fetched", report.BytesFetched, "zeroed", report.BytesZeroed,
+		"frames_kept", report.FramesKept, "check", report.CheckTime, "write", report.WriteTime, "flush", report.FlushTime,
+		"verify", report.VerifyTime, "verified", report.Verified)
+	switch {
+	case err != nil || report.Verified:
+	case report.Sampled:
+		d.warn(run, "read_back_sampled", "Only %d %% of what was written was read back, as the site ordered.", d.order.GetReadBack().GetPercent())
+	default:
+		err = errors.New("the writer ended without having verified the image")
+	}
+	return explained(err)
+}
+
+// writerOptions are what the order says of the write.
+func (d *deploy) writerOptions(run *job.Run) writer.Options {
 	rate := meter{}
 	last := writer.Phase("")
-	report, err := writer.Write(ctx, d.device, d.manifest, d.source, writer.Options{
+	opts := writer.Options{
 		// Whoever was here before (an earlier boot, or a process that died) may
 		// have written a part.
-		Resume:      d.order.Resume || run.Attempt > 1,
-		MemoryBytes: d.machine.MemoryBytes,
+		Resume:          d.order.Resume || run.Attempt > 1,
+		ReadBackPercent: int(min(d.order.GetReadBack().GetPercent(), 100)),
+		MemoryBytes:     d.machine.MemoryBytes,
 		Progress: func(p writer.Progress) {
 			if p.Phase != last {
 				run.Log.Info("writer goes on", "step", string(p.Phase), "bytes", p.TotalBytes)
@@ -99,15 +117,11 @@ func (d *deploy) write(ctx context.Context, run *job.Run) error {
 			}
 			run.Progress(string(p.Phase), p.DoneBytes, p.TotalBytes, p.BytesFetched, rate.of(p.DoneBytes))
 		},
-	})
-	d.written(report)
-	run.Log.Info("writer ended", "written", report.BytesWritten, "fetched", report.BytesFetched, "zeroed", report.BytesZeroed,
-		"frames_kept", report.FramesKept, "check", report.CheckTime, "write", report.WriteTime, "flush", report.FlushTime,
-		"verify", report.VerifyTime, "verified", report.Verified)
-	if err == nil && !report.Verified {
-		err = errors.New("the writer ended without having verified the image")
 	}
-	return explained(err)
+	if d.order.GetReadBack().GetSha256() {
+		opts.Proof = writer.ProofSHA256
+	}
+	return opts
 }
 
 // meter tells bytes a second since it was first asked.

@@ -12,12 +12,16 @@ type FrameDecoder struct {
 	dec *zstd.Decoder
 }
 
+// Headroom is how many bytes of capacity behind its destination make Decode
+// quicker: with them it copies in whole blocks up to the very end.
+const Headroom = 64
+
 // NewFrameDecoder makes a decoder for frames of up to frameSize bytes of
 // content; a frame that declares or yields more is an error before memory is
 // taken. zstd's own checksum is not computed: the caller knows a better hash.
 func NewFrameDecoder(frameSize int) (*FrameDecoder, error) {
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxMemory(uint64(frameSize)), zstd.WithDecoderMaxWindow(uint64(max(frameSize, 1<<20))),
+		zstd.WithDecoderMaxMemory(uint64(frameSize)+Headroom), zstd.WithDecoderMaxWindow(uint64(max(frameSize, 1<<20))),
 		zstd.WithDecodeAllCapLimit(true), zstd.IgnoreChecksum(true))
 	if err != nil {
 		return nil, fmt.Errorf("frame decoder for %d bytes: %w", frameSize, err)
@@ -25,9 +29,11 @@ func NewFrameDecoder(frameSize int) (*FrameDecoder, error) {
 	return &FrameDecoder{dec: dec}, nil
 }
 
-// Decode fills dst exactly and in place; content of any other length is an error.
+// Decode fills dst exactly and in place; content of any other length is an
+// error. Up to Headroom bytes of dst's capacity behind its length may be
+// overwritten, so none of them may belong to somebody else.
 func (d *FrameDecoder) Decode(packed, dst []byte) error {
-	out, err := d.dec.DecodeAll(packed, dst[:0:len(dst)])
+	out, err := d.dec.DecodeAll(packed, dst[:0:min(cap(dst), len(dst)+Headroom)])
 	if err != nil {
 		return fmt.Errorf("decode frame: %w", err)
 	}

@@ -14,16 +14,18 @@ type alignedBuffers struct {
 	each    [][]byte
 }
 
-func newAlignedBuffers(count int, size int64) (*alignedBuffers, error) {
+// newAlignedBuffers makes count buffers of size bytes, each with some more
+// bytes of capacity behind it.
+func newAlignedBuffers(count, size, more int) (*alignedBuffers, error) {
 	const page = 4096
-	stride := (int(size) + page - 1) / page * page
+	stride := (size + more + page - 1) / page * page
 	mapping, err := unix.Mmap(-1, 0, count*stride, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, fmt.Errorf("allocate %d buffers of %d bytes: %w", count, size, err)
 	}
 	b := &alignedBuffers{mapping: mapping}
 	for i := range count {
-		b.each = append(b.each, mapping[i*stride:i*stride+int(size):i*stride+int(size)])
+		b.each = append(b.each, mapping[i*stride:i*stride+size:i*stride+size+more])
 	}
 	return b, nil
 }

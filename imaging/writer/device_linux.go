@@ -78,7 +78,7 @@ func openDevice(path string, opts OpenOptions) (_ *Device, err error) {
 	if err = d.measure(); err != nil {
 		return nil, err
 	}
-	d.zero, err = newAlignedBuffers(1, zeroChunk)
+	d.zero, err = newAlignedBuffers(1, zeroChunk, 0)
 	return d, err
 }
 

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/ingot-metal/ingot/imaging/codec"
 	"github.com/ingot-metal/ingot/imaging/manifest"
 )
 
 // Write puts the image on the target and proves that it is there. The
 // manifest must have come from manifest.Parse, so that its sums are known to
 // add up. It returns when all goroutines have ended, on success with
-// Report.Verified, otherwise with what was done up to then and one of
+// Report.Verified (or Sampled, if that was ordered), otherwise with what was done up to then and one of
 // *SizeError, *SectorSizeError, *SourceError, *HashError, *SectorError, or the
 // context's error.
 //
@@ -47,11 +48,11 @@ func (w *write) run(ctx context.Context) (err error) {
 	if err := w.admit(ctx); err != nil {
 		return err
 	}
-	if w.buffers, err = newAlignedBuffers(w.plan.Workers, int64(w.m.FrameSizeBytes)); err != nil {
+	if w.buffers, err = newAlignedBuffers(w.plan.Workers, int(w.m.FrameSizeBytes), codec.Headroom); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.buffers.release()) }()
-	if w.zero, err = newAlignedBuffers(1, zeroChunk); err != nil {
+	if w.zero, err = newAlignedBuffers(1, zeroChunk, 0); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.zero.release()) }()
@@ -109,7 +110,8 @@ func (w *write) timed(phase Phase, ctx context.Context, do func(context.Context)
 		w.report.Flushed = err == nil
 	case PhaseVerify:
 		w.report.VerifyTime = elapsed
-		w.report.Verified = err == nil
+		all := w.plan.ReadBackPercent == 100
+		w.report.Verified, w.report.Sampled = err == nil && all, err == nil && !all
 	}
 	return err
 }
