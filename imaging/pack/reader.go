@@ -1,16 +1,13 @@
 package pack
 
 import (
-	"context"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"sync"
-	"sync/atomic"
 
 	"github.com/zeebo/xxh3"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/ingot-metal/ingot/imaging/codec"
 	"github.com/ingot-metal/ingot/imaging/manifest"
@@ -20,8 +17,7 @@ import (
 // whole frame for each read that is not in the last one, so it is for a look
 // at a partition table, not for copying. Calls are allowed in parallel.
 type Content struct {
-	packed io.ReaderAt
-	m      *manifest.Manifest
+	m *manifest.Manifest
 
 	mu    sync.Mutex // guards the fields below
 	frame *frameReader
@@ -31,11 +27,11 @@ type Content struct {
 
 // NewContent needs the packed file and its manifest; Close when done.
 func NewContent(packed io.ReaderAt, m *manifest.Manifest) (*Content, error) {
-	frame, err := newFrameReader(packed, m)
+	frame, err := newFrameReader(packed, m, nil)
 	if err != nil {
 		return nil, err
 	}
-	return &Content{packed: packed, m: m, frame: frame, at: -1, buf: make([]byte, m.FrameSizeBytes)}, nil
+	return &Content{m: m, frame: frame, at: -1, buf: make([]byte, m.FrameSizeBytes)}, nil
 }
 
 // Close frees the decoder.
@@ -56,7 +52,8 @@ func (c *Content) ReadAt(p []byte, off int64) (int, error) {
 		i := int(off / int64(c.m.FrameSizeBytes))
 		if i != c.at {
 			c.at = -1
-			if err := c.frame.read(i, c.buf[:c.m.Frames[i].Size]); err != nil {
+			content := c.buf[:c.m.Frames[i].Size]
+			if _, err := c.frame.read(i, content, nil); err != nil {
 				return n, err
 			}
 			c.at = i
@@ -71,89 +68,88 @@ func (c *Content) ReadAt(p []byte, off int64) (int, error) {
 type frameReader struct {
 	packed io.ReaderAt
 	m      *manifest.Manifest
+	places places // nil: the packed bytes of holes are of no interest
 	dec    *codec.FrameDecoder
 	buf    []byte
+	hole   []byte // packed bytes that were found to be a hole of full size
 }
 
-func newFrameReader(packed io.ReaderAt, m *manifest.Manifest) (*frameReader, error) {
+func newFrameReader(packed io.ReaderAt, m *manifest.Manifest, p places) (*frameReader, error) {
 	dec, err := codec.NewFrameDecoder(int(m.FrameSizeBytes))
 	if err != nil {
 		return nil, err
 	}
-	return &frameReader{packed: packed, m: m, dec: dec, buf: make([]byte, manifest.MaxPacked(m.FrameSizeBytes))}, nil
+	return &frameReader{packed: packed, m: m, places: p, dec: dec}, nil
 }
 
 func (r *frameReader) close() { r.dec.Close() }
 
-// read fills dst, which has the frame's size. Errors wrap ErrDamaged unless
-// reading itself went wrong.
-func (r *frameReader) read(i int, dst []byte) error {
+// read fills content, which has the frame's size, and gives the packed bytes,
+// in buf if that is large enough or else in memory that the next read uses
+// again. For a hole they are nil unless there are places. Errors wrap
+// ErrDamaged unless reading itself went wrong.
+func (r *frameReader) read(i int, content, buf []byte) ([]byte, error) {
 	f := &r.m.Frames[i]
+	offset, size := f.Offset, int(f.PackedSize)
 	if f.Zero {
-		clear(dst)
-		return nil
+		if r.places == nil {
+			clear(content)
+			return nil, nil
+		}
+		offset, size = r.places[i], int(r.places[i+1]-r.places[i])
 	}
-	buf := r.buf[:f.PackedSize]
-	n, err := r.packed.ReadAt(buf, int64(f.Offset))
-	switch {
-	case n == len(buf):
-	case err == nil || errors.Is(err, io.EOF):
-		return fmt.Errorf("frame %d: %w: the file ends before it does", i, ErrDamaged)
-	default:
-		return fmt.Errorf("frame %d: %w", i, err)
+	packed, err := r.fetch(i, offset, size, buf)
+	if err != nil {
+		return nil, err
 	}
-	if manifest.Sum(buf) != f.PackedSHA256 {
-		return fmt.Errorf("frame %d: %w: its packed bytes do not match the manifest", i, ErrDamaged)
+	if f.Zero {
+		return packed, r.decodeHole(i, packed, content)
 	}
-	if err := r.dec.Decode(buf, dst); err != nil {
-		return fmt.Errorf("frame %d: %w: %w", i, ErrDamaged, err)
+	if manifest.Sum(packed) != f.PackedSHA256 {
+		return nil, fmt.Errorf("frame %d: %w: its packed bytes do not match the manifest", i, ErrDamaged)
 	}
-	if xxh3.Hash(dst) != f.XXH3 || manifest.Sum(dst) != f.SHA256 {
-		return fmt.Errorf("frame %d: %w: its content does not match the manifest", i, ErrDamaged)
+	if err := r.dec.Decode(packed, content); err != nil {
+		return nil, fmt.Errorf("frame %d: %w: %w", i, ErrDamaged, err)
 	}
-	return nil
+	if xxh3.Hash(content) != f.XXH3 || manifest.Sum(content) != f.SHA256 {
+		return nil, fmt.Errorf("frame %d: %w: its content does not match the manifest", i, ErrDamaged)
+	}
+	return packed, nil
 }
 
-// Verify checks every frame with data of a packed file against its manifest,
-// in parallel. progress, which may be nil, is told content bytes from one
-// goroutine at a time. A wrong frame wraps ErrDamaged.
-func Verify(ctx context.Context, packed io.ReaderAt, m *manifest.Manifest, progress func(int64)) error {
-	group, ctx := errgroup.WithContext(ctx)
-	var next, done atomic.Int64
-	var mu sync.Mutex
-	for range min(runtime.GOMAXPROCS(0), 16) {
-		group.Go(func() error {
-			r, err := newFrameReader(packed, m)
-			if err != nil {
-				return err
-			}
-			defer r.close()
-			dst := make([]byte, m.FrameSizeBytes)
-			for {
-				i := int(next.Add(1) - 1)
-				if i >= len(m.Frames) {
-					return nil
-				}
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				size := int64(m.Frames[i].Size)
-				if !m.Frames[i].Zero {
-					if err := r.read(i, dst[:size]); err != nil {
-						return err
-					}
-				}
-				total := done.Add(size)
-				if progress != nil {
-					mu.Lock()
-					progress(total)
-					mu.Unlock()
-				}
-			}
-		})
+func (r *frameReader) fetch(i int, offset uint64, size int, buf []byte) ([]byte, error) {
+	if cap(buf) < size {
+		if cap(r.buf) < size {
+			r.buf = make([]byte, manifest.MaxPacked(r.m.FrameSizeBytes))
+		}
+		buf = r.buf
 	}
-	if err := group.Wait(); err != nil {
-		return fmt.Errorf("verify image: %w", err)
+	buf = buf[:size]
+	n, err := r.packed.ReadAt(buf, int64(offset))
+	switch {
+	case n == len(buf):
+		return buf, nil
+	case err == nil || errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("frame %d: %w: the file ends before it does", i, ErrDamaged)
+	}
+	return nil, fmt.Errorf("frame %d: %w", i, err)
+}
+
+// decodeHole takes the same bytes as before for the same hole.
+func (r *frameReader) decodeHole(i int, packed, content []byte) error {
+	full := len(content) == int(r.m.FrameSizeBytes)
+	if full && len(r.hole) > 0 && bytes.Equal(packed, r.hole) {
+		clear(content)
+		return nil
+	}
+	if err := r.dec.Decode(packed, content); err != nil {
+		return fmt.Errorf("frame %d: %w: %w", i, ErrDamaged, err)
+	}
+	if !manifest.IsHole(content) {
+		return fmt.Errorf("frame %d: %w: the manifest calls it a hole, and it has data", i, ErrDamaged)
+	}
+	if full {
+		r.hole = bytes.Clone(packed)
 	}
 	return nil
 }
