@@ -8,11 +8,24 @@ import (
 	"path/filepath"
 )
 
-// Debian returns the path of the raw disk image (1.5 GiB, two thirds of it
-// holes) of a lean Debian 12 with cloud-init, building it in cacheDir first if
-// it is not there. The installed packages are cached apart from the disk, since
-// they take most of the time.
-func Debian(ctx context.Context, cacheDir string, log *slog.Logger) (string, error) {
+// Flavour is a Debian 12 of a certain size; the root's packages are the same in all.
+type Flavour struct {
+	Name    string // of its file in the cache
+	SizeMiB int64  // of the disk
+	// SectorSize of the disks it is for: 512 or 4096 bytes.
+	SectorSize int64
+	// Fill names packages whose files are unpacked on top, without their
+	// dependencies and not configured: content, not programs to be run.
+	Fill []string
+}
+
+// Lean is what the lab deploys: 1.5 GiB, two thirds of it holes.
+func Lean() Flavour { return Flavour{Name: "debian", SizeMiB: 1536, SectorSize: 512} }
+
+// Debian returns the path of the raw disk image of a Debian 12 with cloud-init,
+// building it in cacheDir first if it is not there. The installed packages are
+// cached apart from the disk, since they take most of the time.
+func Debian(ctx context.Context, cacheDir string, f Flavour, log *slog.Logger) (string, error) {
 	tools := append(append([]tool(nil), diskTools...), debianTools...)
 	if os.Geteuid() != 0 {
 		tools = append(tools, plainUserTools...)
@@ -20,7 +33,7 @@ func Debian(ctx context.Context, cacheDir string, log *slog.Logger) (string, err
 	if err := checkTools(tools...); err != nil {
 		return "", err
 	}
-	key, err := sourceKey(nil)
+	key, err := sourceKey([]string{fmt.Sprintf("%+v", f)})
 	if err != nil {
 		return "", err
 	}
@@ -29,7 +42,7 @@ func Debian(ctx context.Context, cacheDir string, log *slog.Logger) (string, err
 		return "", err
 	}
 	c := cache{cacheDir, log}
-	return c.get(ctx, "debian", key, ".raw", func(ctx context.Context, r runner, workDir, path string) error {
+	return c.get(ctx, f.Name, key, ".raw", func(ctx context.Context, r runner, workDir, path string) error {
 		archive, err := c.get(ctx, "debian-root", rootKey, ".tar", debianRoot)
 		if err != nil {
 			return err
@@ -43,11 +56,14 @@ func Debian(ctx context.Context, cacheDir string, log *slog.Logger) (string, err
 		if err != nil {
 			return fmt.Errorf("unpack Debian's root: %w", err)
 		}
-		return debianDisk(ctx, r, workDir, tree, path)
+		if err := c.fill(ctx, r, tree, workDir, f.Fill); err != nil {
+			return err
+		}
+		return debianDisk(ctx, r, f, workDir, tree, path)
 	})
 }
 
-func debianDisk(ctx context.Context, r runner, workDir, tree, path string) error {
+func debianDisk(ctx context.Context, r runner, f Flavour, workDir, tree, path string) error {
 	kernel, err := onlyOne(tree, "boot/vmlinuz-*")
 	if err != nil {
 		return err
@@ -56,10 +72,11 @@ func debianDisk(ctx context.Context, r runner, workDir, tree, path string) error
 	if err != nil {
 		return err
 	}
-	d := disk{sizeMiB: 1536, espMiB: 48, tree: tree, fstabOptions: "errors=remount-ro", entry: entry{
+	d := f.disk()
+	d.tree, d.fstabOptions, d.entry = tree, "errors=remount-ro", entry{
 		Title: "Debian GNU/Linux 12", Kernel: kernel, Initrd: initrd,
 		Args: "ro " + console + " quiet",
-	}}
+	}
 	return d.build(ctx, r, workDir, path)
 }
 

@@ -31,6 +31,9 @@ const (
 type disk struct {
 	// sizeMiB of the whole disk, espMiB of its EFI system partition.
 	sizeMiB, espMiB int64
+	// sector is the logical sector of the disks it is for, in bytes; 0 means 512.
+	// With 4096 it starts by UEFI only: no BIOS reads such a disk.
+	sector int64
 	// tree is the directory whose content becomes the root filesystem.
 	tree string
 	// entry to start; build adds root= to its arguments.
@@ -57,20 +60,6 @@ func (d disk) partitions() (bios, esp, root partition) {
 	return bios, esp, root
 }
 
-// sfdiskInput is the partition table in the words of sfdisk(8), with ids of its
-// own.
-func (d disk) sfdiskInput() string {
-	bios, esp, root := d.partitions()
-	text := fmt.Sprintf("label: gpt\nlabel-id: %s\nunit: sectors\n", uuid.NewString())
-	for _, p := range []struct {
-		partition
-		kind, name string
-	}{{bios, typeBIOSBoot, "bios"}, {esp, typeESP, "esp"}, {root, typeRoot, rootLabel}} {
-		text += fmt.Sprintf("start=%d, size=%d, type=%s, uuid=%s, name=%q\n", p.first, p.sectors, p.kind, uuid.NewString(), p.name)
-	}
-	return text
-}
-
 // build writes the disk into the file path, which must not exist; the file is
 // sparse. It adds grub.cfg and fstab to the tree. workDir is for intermediate
 // files.
@@ -83,7 +72,7 @@ func (d disk) build(ctx context.Context, r runner, workDir, path string) error {
 	if err := createSparse(path, d.sizeMiB*mib); err != nil {
 		return err
 	}
-	if err := r.run(ctx, d.sfdiskInput(), "sfdisk", "-q", path); err != nil {
+	if err := d.writeTable(ctx, r, path); err != nil {
 		return fmt.Errorf("write partition table: %w", err)
 	}
 	bios, esp, root := d.partitions()
@@ -91,11 +80,14 @@ func (d disk) build(ctx context.Context, r runner, workDir, path string) error {
 		return fmt.Errorf("make root filesystem: %w", err)
 	}
 	espFile := filepath.Join(workDir, "esp.img")
-	if err := makeESP(ctx, r, espFile, workDir, rootUUID, esp.sectors*sectorSize); err != nil {
+	if err := makeESP(ctx, r, espFile, workDir, rootUUID, esp.sectors*sectorSize, d.sectorBytes()); err != nil {
 		return fmt.Errorf("make EFI system partition: %w", err)
 	}
 	if err := copyInto(path, esp.offset(), espFile); err != nil {
 		return fmt.Errorf("put EFI system partition into place: %w", err)
+	}
+	if d.sectorBytes() != sectorSize {
+		return nil
 	}
 	core, err := makeBIOSCore(ctx, r, workDir, rootUUID)
 	if err != nil {

@@ -104,15 +104,19 @@ func linkBIOS(bootImage, core []byte, partitionLBA uint64, partitionSectors int)
 
 // makeESP makes the EFI system partition as a file of its own: the removable
 // path, and the place where Debian's signed GRUB looks for its configuration.
-func makeESP(ctx context.Context, r runner, path, workDir, rootUUID string, size int64) error {
+func makeESP(ctx context.Context, r runner, path, workDir, rootUUID string, size, sector int64) error {
 	if err := createSparse(path, size); err != nil {
 		return err
 	}
 	fat := "16"
-	if size >= 40*mib { // FAT32 needs 65,525 clusters
+	if size >= 40*mib && sector == sectorSize { // FAT32 needs 65,525 clusters
 		fat = "32"
 	}
-	if err := r.run(ctx, "", "mkfs.vfat", "-F", fat, "-n", "EFI", path); err != nil {
+	args := []string{"-F", fat, "-S", fmt.Sprint(sector), "-n", "EFI", path}
+	if sector != sectorSize {
+		args = append(args, "-s", "1") // more would be too few clusters
+	}
+	if err := r.run(ctx, "", "mkfs.vfat", args...); err != nil {
 		return err
 	}
 	config := filepath.Join(workDir, "esp.cfg")

@@ -49,7 +49,12 @@ func run(ctx context.Context, args []string) error {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 
-	build := map[string]func(context.Context, string, *slog.Logger) (string, error){"tiny": image.Tiny, "debian": image.Debian}[*kind]
+	build := map[string]func(context.Context, string, *slog.Logger) (string, error){
+		"tiny": image.Tiny,
+		"debian": func(ctx context.Context, cacheDir string, log *slog.Logger) (string, error) {
+			return image.Debian(ctx, cacheDir, image.Lean(), log)
+		},
+	}[*kind]
 	if build == nil {
 		return fmt.Errorf("-kind is %q: say -kind tiny or -kind debian", *kind)
 	}
