@@ -27,11 +27,10 @@ const (
 // report stores one report and acknowledges it. While the database is away the
 // agent waits: it keeps what was not acknowledged.
 func (st *stream) report(ctx context.Context, r *agent.Report) error {
-	if log := r.GetLog(); log != nil {
-		for _, line := range log.GetLines()[:min(len(log.GetLines()), maxLogLines)] {
-			st.log.Info("agent says", "line", text(line))
-		}
+	if err := st.pace.report(ctx); err != nil {
+		return err
 	}
+	st.say(r.GetLog().GetLines())
 	stored, err := st.store(ctx, r)
 	if err != nil {
 		return err
@@ -43,6 +42,21 @@ func (st *stream) report(ctx context.Context, r *agent.Report) error {
 		return st.answer(ctx, r.GetOrderId())
 	}
 	return nil
+}
+
+// say writes an agent's lines into our log, as many as the pace allows.
+func (st *stream) say(lines []string) {
+	dropped := max(0, len(lines)-maxLogLines)
+	for _, line := range lines[:len(lines)-dropped] {
+		if !st.pace.line() {
+			dropped++
+			continue
+		}
+		st.log.Info("agent says", "line", text(line))
+	}
+	if dropped > 0 && st.pace.line() {
+		st.log.Info("agent says more than is logged", "lines", dropped)
+	}
 }
 
 func (st *stream) store(ctx context.Context, r *agent.Report) (uint64, error) {

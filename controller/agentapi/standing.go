@@ -32,6 +32,7 @@ func (st *stream) follow(ctx context.Context) error {
 	case !at.Online:
 		return errTaken
 	}
+	st.pace.trust(at.Approved)
 	m := welcomeOf(st.agent.id, at)
 	if now := shownBy(m.GetWelcome()); now != st.shown {
 		st.shown = now

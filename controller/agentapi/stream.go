@@ -57,6 +57,7 @@ type stream struct {
 	// told last; both touched by the sender only.
 	sent  map[int64]bool
 	shown shown
+	pace  *pace
 }
 
 // Connect implements the service.
@@ -75,7 +76,7 @@ func (s *Server) Connect(wire agent.AgentService_ConnectServer) error {
 		server: s, wire: wire, cancel: cancel,
 		agent: member{id: machine.ID(who.MachineID), generation: who.BootGeneration, notAfter: who.NotAfter, host: host},
 		log:   s.Log.With("machine_id", who.MachineID, "boot_generation", who.BootGeneration),
-		out:   make(chan *agent.ToAgent, outQueue), wake: make(chan struct{}, 1), sent: map[int64]bool{},
+		out:   make(chan *agent.ToAgent, outQueue), wake: make(chan struct{}, 1), sent: map[int64]bool{}, pace: newPace(),
 	}
 	number, _, err := s.Store.AgentOnline(ctx, st.agent.id, st.agent.generation, s.ControllerID)
 	if err != nil {
@@ -220,6 +221,7 @@ func (st *stream) welcome(ctx context.Context, h *agent.Hello) error {
 	if at.BootGeneration != st.agent.generation {
 		return errReplaced
 	}
+	st.pace.trust(at.Approved)
 	if err := st.queue(ctx, welcomeOf(st.agent.id, at)); err != nil {
 		return err
 	}

@@ -242,3 +242,35 @@ func TestStreamThatCountsAsEndedEnds(t *testing.T) {
 	}
 	r.connect(0).next("a new welcome", state("enrolled"))
 }
+
+// TestFloodLosesNoResult: an agent that says more than is kept has all of it
+// acknowledged, a bounded part kept, and the result of its order among that.
+func TestFloodLosesNoResult(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	s := r.connect(0)
+	r.reboot()
+	id := s.next("the order", order).GetOrder().GetId()
+	storetest.Exec(t, r.store, "UPDATE machine SET report_spent = 4990, report_spent_at = ingot_now()")
+	before := r.events()
+	const flood = 200
+	for n := range uint64(flood) {
+		s.send(&agent.FromAgent{Message: &agent.FromAgent_Report{Report: &agent.Report{Sequence: n + 1,
+			Report: &agent.Report_Phase{Phase: &agent.PhaseEvent{Phase: "flood"}}}}})
+	}
+	s.send(&agent.FromAgent{Message: &agent.FromAgent_Report{Report: &agent.Report{Sequence: flood + 1, OrderId: id,
+		Report: &agent.Report_Result{Result: &agent.JobResult{Outcome: agent.Outcome_OUTCOME_SUCCEEDED}}}}})
+	s.next("the last acknowledgement", func(m *agent.ToAgent) bool { return m.GetAck().GetSequence() == flood+1 })
+	s.next("the word to proceed", func(m *agent.ToAgent) bool { return m.GetProceed().GetOrderId() == id })
+	if got := r.events() - before; got > 20 {
+		t.Errorf("got %d events of %d reports, want at most 20", got, flood)
+	}
+	if o, err := r.store.OrderGet(t.Context(), id); err != nil || o.State != machine.OrderSucceeded {
+		t.Errorf("got %s, %v, want the result stored", o.State, err)
+	}
+}
+
+func (r *rig) events() (n int) {
+	storetest.Row(r.t, r.store, "SELECT count(*) FROM event", nil, &n)
+	return n
+}

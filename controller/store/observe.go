@@ -117,7 +117,7 @@ func (s *Store) observe(ctx context.Context, o boot.Observation) error {
 				return err
 			}
 		}
-		return s.eventAdd(ctx, tx, id, machine.Event{Kind: machine.EventBoot, Text: text, Detail: detail})
+		return s.eventAfford(ctx, tx, id, machine.Event{Kind: machine.EventBoot, Text: text, Detail: detail})
 	})
 	if err == nil {
 		s.changed()

@@ -25,7 +25,7 @@ func (s *Store) AgentOnline(ctx context.Context, id machine.ID, bootGeneration u
 		if err := tx.QueryRow(ctx, s.sql.Get("AgentOnline"), id, controllerID).Scan(&stream, &stored); err != nil {
 			return err
 		}
-		return s.eventAdd(ctx, tx, id, machine.Event{
+		return s.eventAfford(ctx, tx, id, machine.Event{
 			Kind: machine.EventAgent, Text: fmt.Sprintf("agent of boot %d connected", bootGeneration), Detail: map[string]string{"controller": controllerID},
 		})
 	})
@@ -43,7 +43,7 @@ func (s *Store) AgentOffline(ctx context.Context, id machine.ID, bootGeneration,
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
-		return s.eventAdd(ctx, tx, id, machine.Event{Kind: machine.EventAgent, Text: fmt.Sprintf("agent of boot %d disconnected", bootGeneration)})
+		return s.eventAfford(ctx, tx, id, machine.Event{Kind: machine.EventAgent, Text: fmt.Sprintf("agent of boot %d disconnected", bootGeneration)})
 	})
 	if err == nil {
 		s.changed()

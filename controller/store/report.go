@@ -62,7 +62,9 @@ type OrderResult struct {
 // sequence that is stored, which is what to acknowledge; an older report or the
 // same again changes nothing. fault.Stale: the boot is not the machine's current
 // one. fault.Conflict: a report is missing before this one. A result for an
-// order that was superseded or has ended is noted in the history and no more.
+// order that was superseded or has ended is noted in the history and no more. A
+// machine that says too much has its report acknowledged and not kept, but for
+// the result of an order (afford).
 func (s *Store) ReportApply(ctx context.Context, id machine.ID, bootGeneration, sequence uint64, r Report) (stored uint64, err error) {
 	if r.Collection != nil && len(r.Collection.Payload) > collectionMost {
 		return 0, fault.New(fault.Invalid, "a collection has %d bytes, at most %d (4 MiB) are taken", len(r.Collection.Payload), collectionMost)
@@ -104,6 +106,14 @@ func (s *Store) ReportApply(ctx context.Context, id machine.ID, bootGeneration, 
 }
 
 func (s *Store) reportParts(ctx context.Context, tx pgx.Tx, m row, r Report) error {
+	if r.Result != nil {
+		if err := s.resultStore(ctx, tx, m, r); err != nil {
+			return fmt.Errorf("result of order %d: %w", r.OrderID, err)
+		}
+	}
+	if fits, err := s.afford(ctx, tx, m.id, r.lines()); err != nil || !fits {
+		return err
+	}
 	if c := r.Collection; c != nil {
 		if err := s.collectionStore(ctx, tx, m, r.At, *c); err != nil {
 			return fmt.Errorf("collection: %w", err)
@@ -114,12 +124,19 @@ func (s *Store) reportParts(ctx context.Context, tx pgx.Tx, m row, r Report) err
 			return fmt.Errorf("test result: %w", err)
 		}
 	}
-	if r.Result != nil {
-		if err := s.resultStore(ctx, tx, m, r); err != nil {
-			return fmt.Errorf("result of order %d: %w", r.OrderID, err)
-		}
-	}
 	return s.eventAdd(ctx, tx, m.id, r.Events...)
+}
+
+// lines is what a report costs of what a machine may say.
+func (r Report) lines() int {
+	n := len(r.Events)
+	if r.Test != nil {
+		n += 2 // a failure is an event too
+	}
+	if r.Collection != nil {
+		n += collectionLines
+	}
+	return n
 }
 
 func (s *Store) testStore(ctx context.Context, tx pgx.Tx, m row, r Report, t TestResult) error {
@@ -153,7 +170,7 @@ func (s *Store) resultStore(ctx context.Context, tx pgx.Tx, m row, r Report) err
 	open := err == nil && l.machine == m.id && l.target == machine.TargetAgent && l.bootGeneration == m.bootGeneration &&
 		(l.state == machine.OrderDelivered || l.state == machine.OrderPending)
 	if !open {
-		return s.eventAdd(ctx, tx, m.id, machine.Event{
+		return s.eventAfford(ctx, tx, m.id, machine.Event{
 			Kind: machine.EventAgent, Text: fmt.Sprintf("the agent sent a result for order %d, which is not under way; it changes nothing", r.OrderID),
 		})
 	}

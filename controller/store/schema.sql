@@ -359,6 +359,9 @@ CREATE TABLE public.machine (
     lease_token bigint DEFAULT 0 NOT NULL,
     lease_expires_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL,
+    report_spent double precision DEFAULT 0 NOT NULL,
+    report_spent_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL,
+    report_dropped bigint DEFAULT 0 NOT NULL,
     CONSTRAINT machine_agent CHECK (((NOT agent_online) OR (agent_controller <> ''::text))),
     CONSTRAINT machine_boot_generation_check CHECK ((boot_generation >= 0)),
     CONSTRAINT machine_boot_mode_check CHECK ((boot_mode = ANY (ARRAY[''::text, 'bios'::text, 'uefi'::text]))),
@@ -373,7 +376,9 @@ CREATE TABLE public.machine (
     CONSTRAINT machine_memory_bytes_check CHECK ((memory_bytes >= 0)),
     CONSTRAINT machine_outcome_check CHECK ((outcome = ANY (ARRAY['none'::text, 'running'::text, 'failed'::text, 'cancelled'::text]))),
     CONSTRAINT machine_power_state_check CHECK ((power_state = ANY (ARRAY['unknown'::text, 'on'::text, 'off'::text]))),
+    CONSTRAINT machine_report_dropped_check CHECK ((report_dropped >= 0)),
     CONSTRAINT machine_report_sequence_check CHECK ((report_sequence >= 0)),
+    CONSTRAINT machine_report_spent_check CHECK ((report_spent >= (0)::double precision)),
     CONSTRAINT machine_state_check CHECK ((state = ANY (ARRAY['enrolled'::text, 'commissioning'::text, 'ready'::text, 'allocated'::text, 'deploying'::text, 'deployed'::text, 'releasing'::text, 'erasing'::text, 'broken'::text]))),
     CONSTRAINT machine_wish_generation_check CHECK ((wish_generation >= 0))
 );

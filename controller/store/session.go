@@ -236,7 +236,7 @@ func (s *Store) claimFirst(ctx context.Context, tx pgx.Tx, session int64, key []
 	for _, w := range warnings {
 		events = append(events, machine.Event{Kind: machine.EventWarning, Text: w.Text, Detail: map[string]string{"code": w.Code}})
 	}
-	return claim, s.eventAdd(ctx, tx, id, events...)
+	return claim, s.eventAfford(ctx, tx, id, events...)
 }
 
 // CertificateRecord remembers a certificate that was issued to a boot, which is

@@ -104,3 +104,21 @@ FROM machine m WHERE m.id = $1;
 
 -- name: FirstBootInsert
 INSERT INTO first_boot_report (operation_id, machine_id, report, report_sha256) VALUES ($1, $2, $3, $4);
+
+-- name: ReportAfford
+WITH had AS (
+    SELECT id, report_dropped AS dropped,
+        greatest(0, report_spent - greatest(0, extract(epoch FROM ingot_now() - report_spent_at))::double precision
+            * CASE WHEN approved THEN $3::double precision ELSE $4::double precision END) AS spent,
+        CASE WHEN approved THEN $5::double precision ELSE $6::double precision END AS most
+    FROM machine WHERE id = $1
+), judged AS (
+    -- Once it is too much, half of it has to be given back first.
+    SELECT *, spent + $2::double precision <= CASE WHEN dropped = 0 THEN most ELSE most / 2 END AS fits FROM had
+)
+UPDATE machine m SET
+    report_spent = CASE WHEN j.fits THEN j.spent + $2::double precision ELSE j.spent END,
+    report_spent_at = ingot_now(),
+    report_dropped = CASE WHEN j.fits THEN 0 ELSE j.dropped + 1 END
+FROM judged j WHERE m.id = j.id
+RETURNING j.fits, j.dropped;
