@@ -116,7 +116,7 @@ func (n *Node) find(frame int) (there bool, reason byte, position uint64) {
 		return false, endLeaving, position
 	case n.ring.has(frame):
 		return true, 0, position
-	case n.done || n.progress.had(frame) || n.m.Frames[frame].Offset < position:
+	case n.progress.done || n.progress.had(frame) || n.m.Frames[frame].Offset < position:
 		return false, endGone, position
 	}
 	return false, 0, position

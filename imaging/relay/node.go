@@ -74,7 +74,6 @@ type Node struct {
 	failure  Failure // its kind
 	ahead    uint64  // position that the upstream told last
 	progress progress
-	done     bool
 	closed   bool
 }
 
@@ -95,7 +94,7 @@ func NewNode(m *manifest.Manifest, digest manifest.Digest, floor fetch.Source, o
 			n.data = append(n.data, i)
 		}
 	}
-	n.progress = newProgress(m)
+	n.progress = newProgress(m, opts.Now)
 	n.serves.limit = rate.NewLimiter(rate.Inf, pieceBytes)
 	if opts.ServeRate > 0 {
 		n.serves.limit.SetLimit(rate.Limit(opts.ServeRate))
@@ -190,7 +189,7 @@ func (n *Node) Put(frame int, packed []byte) {
 // until Close.
 func (n *Node) Finish() {
 	n.mu.Lock()
-	n.done = true
+	n.progress.done = true
 	n.change(nil)
 	n.mu.Unlock()
 	n.serves.wake()

@@ -73,7 +73,7 @@ type upstream struct {
 func (n *Node) SetUpstream(p Peer) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed || n.done {
+	if n.closed || n.progress.done {
 		return
 	}
 	switch {
@@ -176,7 +176,7 @@ func (n *Node) State() State {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := State{
-		RingBytes: uint64(n.opts.RingBytes), Position: n.progress.position(), BytesPerSecond: uint64(received), Done: n.done,
+		RingBytes: uint64(n.opts.RingBytes), Position: n.progress.position(), BytesPerSecond: uint64(received), Done: n.progress.done,
 		FailedUpstream: n.failed, Failure: n.failure,
 		FromFloor: n.fromFloor.Load(), FromPeers: n.fromPeers.Load(), ToPeers: n.toPeers.Load(),
 	}
@@ -186,7 +186,7 @@ func (n *Node) State() State {
 		s.Upstream = n.up.peer.MachineID
 		more = n.ahead > s.Position+2*uint64(n.m.FrameSizeBytes)
 	}
-	s.Waiting = !n.done && hungry && more && received < best/2
+	s.Waiting = !n.progress.done && hungry && more && received < best/2
 	s.Serving, s.LastServed = n.serves.state()
 	return s
 }
