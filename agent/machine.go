@@ -32,6 +32,8 @@ type machine struct {
 	params     cmdline.Params
 	neighbours *links
 	log        *slog.Logger
+	// certificate is this boot's, for what is given to this machine alone.
+	certificate func() *tls.Certificate
 }
 
 // identify is what the machine says of itself when it enrols. NICs on USB are
@@ -99,13 +101,17 @@ func (m *machine) writerMemory() int64 {
 }
 
 // client fetches frames: plain HTTP as it is (their truth is their hash), and
-// HTTPS only from who shows the CA that this boot was told to trust.
+// HTTPS only from who shows the CA that this boot was told to trust; such a
+// server may ask for this boot's certificate, which private images need.
 func (m *machine) client() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialTLSContext: func(ctx context.Context, kind, address string) (net.Conn, error) {
 			config, err := session.PinnedTLS(address, m.params.CA, nil)
 			if err != nil {
 				return nil, err
+			}
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				return m.certificate(), nil
 			}
 			return (&tls.Dialer{NetDialer: &net.Dialer{Timeout: 20 * time.Second}, Config: config}).DialContext(ctx, kind, address)
 		},

@@ -87,6 +87,7 @@ func run(ctx context.Context, h host.Host) error {
 	if err != nil {
 		return err
 	}
+	m.certificate = s.Certificate
 	after, err := s.Run(ctx)
 	if err != nil {
 		if ctx.Err() != nil {

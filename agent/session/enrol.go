@@ -43,6 +43,10 @@ func (s *Session) dial() (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
+// Certificate is what this boot was enrolled with, for servers of the site that
+// ask for it; an empty one before that.
+func (s *Session) Certificate() *tls.Certificate { return s.identity.certificate() }
+
 // call makes one call over a connection of its own.
 func (s *Session) call(ctx context.Context, do func(context.Context, agent.AgentServiceClient) error) error {
 	conn, err := s.dial()

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/ingot-metal/ingot/controller/image"
 	"github.com/ingot-metal/ingot/controller/machine"
 	"github.com/ingot-metal/ingot/controller/metadata"
 	"github.com/ingot-metal/ingot/proto/agent"
@@ -20,11 +21,13 @@ const orderLife = 10 * time.Minute
 
 // Images is what a deploy needs of the images kept here.
 type Images interface {
-	// ManifestRead gives the canonical manifest of an image in service.
+	// ManifestRead gives the canonical manifest of an image in service, from
+	// another controller when there is no copy here.
 	ManifestRead(ctx context.Context, digest string) ([]byte, error)
-	// FramesPath is a signed path (and query) at which a machine may read an
-	// image's frames by HTTP until it expires.
-	FramesPath(digest string, id machine.ID, expires time.Time) (string, error)
+	// FrameURLs are signed links by which the reader may read an image's frames
+	// until they expire or its order ends: of this controller, by the host at
+	// which the machine reached it, and then of the others that have a copy.
+	FrameURLs(ctx context.Context, digest string, r image.Reader, host string, expires time.Time) ([]string, error)
 }
 
 // Jobs turns orders into what agents are sent.
@@ -32,9 +35,9 @@ type Jobs struct {
 	Images Images
 	// CAPEM is what installed systems pin when they report.
 	CAPEM []byte
-	// ImagePort is where frames are served (HTTP), ReportPort where installed
-	// systems report (HTTPS); the host is the one by which the agent reached us.
-	ImagePort, ReportPort string
+	// ReportPort is where installed systems report (HTTPS); the host is the one by
+	// which the agent reached us.
+	ReportPort string
 }
 
 // order makes the wire form of an order for a machine that reached us at host.
@@ -63,7 +66,7 @@ func (j Jobs) order(ctx context.Context, m machine.Machine, o machine.Order, hos
 		}
 		wire.Job = &agent.Order_Power{Power: &agent.PowerJob{Action: action}}
 	case o.Job.Deploy != nil:
-		job, err := j.deploy(ctx, m, *o.Job.Deploy, host, now)
+		job, err := j.deploy(ctx, m, o, host, now)
 		if err != nil {
 			return nil, err
 		}
@@ -75,16 +78,18 @@ func (j Jobs) order(ctx context.Context, m machine.Machine, o machine.Order, hos
 	return wire, nil
 }
 
-func (j Jobs) deploy(ctx context.Context, m machine.Machine, w machine.DeployWish, host string, now time.Time) (*agent.DeployJob, error) {
+func (j Jobs) deploy(ctx context.Context, m machine.Machine, o machine.Order, host string, now time.Time) (*agent.DeployJob, error) {
+	w := *o.Job.Deploy
 	manifest, err := j.Images.ManifestRead(ctx, w.ImageDigest)
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", w.ImageDigest, err)
 	}
-	// The path stays good as long as a deploy may take.
+	// The links stay good as long as a deploy may take, and this order is open.
 	rule, _ := machine.RuleOf(machine.Deploying)
-	path, err := j.Images.FramesPath(w.ImageDigest, m.ID, now.Add(rule.Limit))
+	reader := image.Reader{MachineID: string(m.ID), OrderID: o.ID, BootGeneration: o.BootGeneration}
+	urls, err := j.Images.FrameURLs(ctx, w.ImageDigest, reader, host, now.Add(rule.Limit))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("links to image %s: %w", w.ImageDigest, err)
 	}
 	disk, err := selectDisk(m, w.Disk)
 	if err != nil {
@@ -95,7 +100,7 @@ func (j Jobs) deploy(ctx context.Context, m machine.Machine, w machine.DeployWis
 		return nil, err
 	}
 	job := &agent.DeployJob{
-		ImageDigest: w.ImageDigest, Manifest: manifest, FrameUrls: []string{"http://" + net.JoinHostPort(host, j.ImagePort) + path},
+		ImageDigest: w.ImageDigest, Manifest: manifest, FrameUrls: urls,
 		Disk: disk, Seed: seed, KexecForbidden: w.KexecForbidden, After: agent.After_AFTER_BOOT, WipeConflicting: w.WipeConflicting,
 	}
 	if w.Stop {

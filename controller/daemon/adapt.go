@@ -6,16 +6,13 @@ import (
 	"net/http"
 	"path"
 	"strings"
-	"time"
 
-	"github.com/ingot-metal/ingot/controller/image"
 	"github.com/ingot-metal/ingot/controller/machine"
 	"github.com/ingot-metal/ingot/controller/power"
 	"github.com/ingot-metal/ingot/controller/power/ipmi"
 	"github.com/ingot-metal/ingot/controller/power/manual"
 	"github.com/ingot-metal/ingot/controller/power/redfish"
 	"github.com/ingot-metal/ingot/controller/store"
-	"github.com/ingot-metal/ingot/proto/fault"
 )
 
 // bmcOrders is the store as lifecycle.Actuator needs it.
@@ -39,39 +36,15 @@ func opener(log *slog.Logger) (func(context.Context, power.Access) (power.Driver
 	return func(ctx context.Context, a power.Access) (power.Driver, error) { return o.Open(ctx, a, log) }, nil
 }
 
-// copies are this controller's images as agents' orders need them.
-type copies struct {
-	store  *image.Store
-	signer *image.Signer
-}
-
-// ManifestRead gives the canonical manifest of an image kept here.
-func (c copies) ManifestRead(_ context.Context, digest string) ([]byte, error) {
-	d, err := parseDigest(digest)
-	if err != nil {
-		return nil, err
-	}
-	data, err := c.store.ManifestBytes(d)
-	return data, fault.Wrap(fault.Unavailable, err, "read the manifest of image %s", digest)
-}
-
-// FramesPath is a signed link for one machine.
-func (c copies) FramesPath(digest string, id machine.ID, expires time.Time) (string, error) {
-	d, err := parseDigest(digest)
-	if err != nil {
-		return "", err
-	}
-	return c.signer.Sign(image.FramesPath(d), string(id), expires), nil
-}
-
-// bootAndImages serves both on one port. No http.ServeMux stands before boot,
-// for that redirects unclean paths, which firmware does not follow.
-func bootAndImages(boot, images http.Handler) http.Handler {
+// imagesFirst serves images beside something else on one port. No http.ServeMux
+// stands before what machines boot by, for that redirects unclean paths, which
+// firmware does not follow.
+func imagesFirst(images, others http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(path.Clean("/"+r.URL.Path), "/images/") {
 			images.ServeHTTP(w, r)
 			return
 		}
-		boot.ServeHTTP(w, r)
+		others.ServeHTTP(w, r)
 	})
 }

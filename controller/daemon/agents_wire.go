@@ -12,8 +12,7 @@ func wireAgents(h *house, srv *grpc.Server) part {
 	api := agentapi.New(agentapi.Config{
 		Store: h.store, Authority: h.authority, ControllerID: h.id, Board: h.board, Log: h.log,
 		Jobs: agentapi.Jobs{
-			Images: copies{h.images, h.signer}, CAPEM: h.authority.PEM(),
-			ImagePort: port(h.c.BootPort), ReportPort: port(h.c.ReportPort),
+			Images: copies{h}, CAPEM: h.authority.PEM(), ReportPort: port(h.c.ReportPort),
 		},
 	})
 	api.Register(srv)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -49,7 +50,9 @@ func (h *house) build() (doors, rooms []part, ready string, err error) {
 		return nil, nil, "", err
 	}
 	meter := newMeter(h.store)
+	h.serveImages(meter)
 	rooms = append(rooms, h.engine(drivers)...)
+	rooms = append(rooms, part{"image copies", h.puller.Run})
 
 	apiParts, err := h.operators(open, drivers, meter)
 	if err != nil {
@@ -65,7 +68,7 @@ func (h *house) build() (doors, rooms []part, ready string, err error) {
 	}
 	doors = append(doors, serveGRPC("agents", agents, agentLines))
 
-	network, err := h.network(open, meter)
+	network, err := h.network(open)
 	if err != nil {
 		return nil, nil, "", err
 	}
@@ -117,7 +120,7 @@ func (h *house) operators(open *sockets, drivers lifecycle.Open, m *meter) ([]pa
 		return nil, errors.Join(fmt.Errorf("listen for operators: %w", err), server.Close())
 	}
 	open.keep(line)
-	door := serveHTTP("operators", h.web(server.Handler(), "api"), []net.Listener{line})
+	door := serveHTTP("operators", h.web(imagesFirst(h.handler, server.Handler()), "api"), []net.Listener{line})
 	return []part{
 		{"api", server.Run},
 		{"operators", func(ctx context.Context) error { return errors.Join(door.run(ctx), server.Close()) }},
@@ -146,7 +149,7 @@ func (h *house) bootFiles(context.Context) error {
 }
 
 // network makes what machines boot by, and where installed systems report.
-func (h *house) network(open *sockets, m *meter) ([]part, error) {
+func (h *house) network(open *sockets) ([]part, error) {
 	log := h.log.With("part", "boot")
 	bootLines, err := h.ports(open, h.c.BootPort)
 	if err != nil {
@@ -162,10 +165,12 @@ func (h *house) network(open *sockets, m *meter) ([]part, error) {
 	})
 	reports := http.NewServeMux()
 	reports.Handle(metadata.ReportPath, metadata.NewReportHandler(h.store, h.log.With("part", "reports")))
-	reportServer := h.web(reports, "reports")
+	reportServer := h.web(imagesFirst(h.handler, reports), "reports")
+	// An agent shows its certificate for a private image, an installed system none.
+	reportServer.TLSConfig.ClientAuth = tls.RequestClientCert
 	reportServer.ReadTimeout, reportServer.WriteTimeout = 30*time.Second, 30*time.Second
 	parts := []part{
-		serveHTTP("boot", boot.NewServer(bootAndImages(script, h.images.Handler(h.signer, m.served)), log), bootLines),
+		serveHTTP("boot", boot.NewServer(imagesFirst(h.handler, script), log), bootLines),
 		serveHTTP("reports", reportServer, reportLines),
 	}
 	for _, s := range h.segs {

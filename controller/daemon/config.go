@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/ingot-metal/ingot/controller/image/egress"
 )
 
 // Config is everything that ingotd can be told. The zero value, once checked,
@@ -40,6 +42,11 @@ type Config struct {
 	ForeignDHCP *bool    `yaml:"foreign-dhcp-check"`
 	Consoles    []string `yaml:"agent-console"`
 
+	ImageRate        string `yaml:"image-rate"`
+	ImageRateSubnet  string `yaml:"image-rate-subnet"`
+	ImageRateMachine string `yaml:"image-rate-machine"`
+	ImageCacheBytes  string `yaml:"image-cache-bytes"`
+
 	MetricsPublic bool `yaml:"metrics-public"`
 	// ResetAdminToken is for one start only, so that no file may hold it.
 	ResetAdminToken bool `yaml:"-"`
@@ -49,6 +56,8 @@ type Config struct {
 	ranges  []addressRange
 	dns     []netip.Addr
 	gateway netip.Addr
+	egress  egress.Limits
+	cache   uint64 // bytes; 0: no limit
 }
 
 // addressRange is one --dhcp-range, both ends included.
@@ -160,6 +169,10 @@ func (c *Config) flags(path *string) *flag.FlagSet {
 		return err
 	})
 	list(&c.Consoles, "agent-console", "`CONSOLE` of agents, such as ttyS0,115200; repeat for more")
+	f.StringVar(&c.ImageRate, "image-rate", c.ImageRate, "most `BYTES` a second of images that this controller sends, such as 500M (default no limit)")
+	f.StringVar(&c.ImageRateSubnet, "image-rate-subnet", c.ImageRateSubnet, "the same for each subnet")
+	f.StringVar(&c.ImageRateMachine, "image-rate-machine", c.ImageRateMachine, "the same for each machine")
+	f.StringVar(&c.ImageCacheBytes, "image-cache-bytes", c.ImageCacheBytes, "most `BYTES` that images from other controllers take here, such as 200G (default what is free, less 1 GiB)")
 	f.BoolVar(&c.MetricsPublic, "metrics-public", c.MetricsPublic, "serve /metrics without a token")
 	f.BoolVar(&c.ResetAdminToken, "reset-admin-token", false, "revoke the admin's tokens and print a new one, for when it was lost; on the command line only")
 	return f
@@ -184,7 +197,7 @@ func (c *Config) Check() error {
 	if c.Name == "" {
 		c.Name, _ = os.Hostname() // a controller without a name is known by its id
 	}
-	errs := []error{c.checkPorts(), c.checkNetwork(), c.checkWords()}
+	errs := []error{c.checkPorts(), c.checkNetwork(), c.checkWords(), c.checkImages()}
 	if err := c.level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		errs = append(errs, fmt.Errorf("--log-level %q: want debug, info, warn or error", c.LogLevel))
 	}

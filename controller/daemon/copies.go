@@ -3,12 +3,14 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/ingot-metal/ingot/controller/image"
 	"github.com/ingot-metal/ingot/controller/store"
+	"github.com/ingot-metal/ingot/imaging/manifest"
 	"github.com/ingot-metal/ingot/proto/fault"
 )
 
@@ -38,14 +40,34 @@ func (h *house) settleCopies(ctx context.Context, same bool) error {
 		switch {
 		case fault.Is(err, fault.NotFound):
 			err = h.leftover(c, same)
-		case err == nil && !slices.Contains(row.HostedOn, h.id):
+		case err == nil && len(row.HostedOn) > 0 && !slices.Contains(row.HostedOn, h.id):
+			// Somebody else has it too, so it may be given up like a pulled one.
+			_, err = h.store.ImageCopyKeep(ctx, row.Digest, h.id)
+		case err == nil && len(row.HostedOn) == 0:
 			err = h.store.ImageRecord(ctx, row, h.id, "ingotd")
 		}
 		if err != nil {
 			return err
 		}
 	}
+	if err := h.settlePulls(ctx); err != nil {
+		return err
+	}
 	return h.forgetLost(ctx, kept)
+}
+
+// settlePulls removes what broken pulls left of images that are gone; of others
+// the next pull goes on.
+func (h *house) settlePulls(ctx context.Context) error {
+	var failed error
+	err := h.images.PullsDrop(func(d manifest.Digest) bool {
+		_, err := h.store.ImageGet(ctx, d.Hex())
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			failed = errors.Join(failed, err)
+		}
+		return !fault.Is(err, fault.NotFound)
+	})
+	return errors.Join(failed, err)
 }
 
 func (h *house) leftover(c image.Image, same bool) error {

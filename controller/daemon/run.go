@@ -38,6 +38,8 @@ type house struct {
 	authority *auth.Authority
 	images    *image.Store
 	signer    *image.Signer
+	puller    *image.Puller
+	handler   *image.Handler
 	board     *event.Board
 	leaf      *leaf
 	segs      []segment
@@ -67,7 +69,10 @@ func Run(ctx context.Context, c Config, out, logs io.Writer) (err error) {
 	if err := h.furnish(ctx, out); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, h.images.Close()) }()
+	defer func() {
+		h.puller.Close() // at the latest: nobody runs it when what follows fails
+		err = errors.Join(err, h.images.Close())
+	}()
 	doors, rooms, ready, err := h.build()
 	if err != nil {
 		return err
@@ -137,6 +142,9 @@ func (h *house) furnish(ctx context.Context, out io.Writer) error {
 	if err := h.store.ControllerStart(ctx, h.id, h.c.Name); err != nil {
 		return err
 	}
+	if err := h.store.ControllerPlace(ctx, h.place()); err != nil {
+		return err
+	}
 	if err := ensureRanges(ctx, h.store, h.c, h.segs, h.log); err != nil {
 		return err
 	}
@@ -154,6 +162,7 @@ func (h *house) furnish(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return errors.Join(err, h.images.Close())
 	}
+	h.puller = h.newPuller()
 	return nil
 }
 

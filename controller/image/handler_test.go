@@ -28,6 +28,7 @@ type site struct {
 	disk   []byte
 	store  *Store
 	signer *Signer
+	access *access
 	server *httptest.Server
 	clock  time.Time
 
@@ -43,18 +44,42 @@ func newSite(t *testing.T) *site {
 	if st.signer, err = NewSigner(func() time.Time { return st.clock }, bytes.Repeat([]byte{1}, 32)); err != nil {
 		t.Fatal(err)
 	}
-	st.server = httptest.NewServer(st.store.Handler(st.signer, func(s Served) {
+	st.access = &access{}
+	st.server = httptest.NewServer(st.store.Handler(Serving{Signer: st.signer, Access: st.access, Observe: func(s Served) {
 		st.mu.Lock()
 		defer st.mu.Unlock()
 		s.Elapsed = 0
 		st.served = append(st.served, s)
-	}))
+	}}))
 	t.Cleanup(st.server.Close)
 	return st
 }
 
+// access lets everybody read until it is told otherwise.
+type access struct {
+	mu    sync.Mutex // guards the fields below
+	grant Grant
+	err   error
+	asked int
+}
+
+func (a *access) ImageGrant(context.Context, Reader, string) (Grant, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked++
+	return a.grant, a.err
+}
+
+func (a *access) set(g Grant, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.grant, a.err = g, err
+}
+
+var m1 = Reader{MachineID: "m1", OrderID: 7, BootGeneration: 3}
+
 func (st *site) link(path string) string {
-	return st.server.URL + st.signer.Sign(path, "m1", st.clock.Add(time.Minute))
+	return st.server.URL + st.signer.Sign(path, m1, st.clock.Add(time.Minute))
 }
 
 func (st *site) do(t *testing.T, method, link string, header ...string) (*http.Response, []byte) {
@@ -124,7 +149,7 @@ func TestServing(t *testing.T) {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	want := Served{MachineID: "m1", Digest: st.img.Digest, Part: "frames", Range: "bytes=1000-2999", Status: 206, Bytes: 2000}
+	want := Served{Reader: m1, Digest: st.img.Digest, Part: "frames", Range: "bytes=1000-2999", Status: 206, Bytes: 2000, Sendfile: 2000}
 	if diff := cmp.Diff(want, st.served[2]); diff != "" {
 		t.Errorf("observed, -want +got:\n%s", diff)
 	}
@@ -159,11 +184,15 @@ func TestOnlyGoodLinksAreServed(t *testing.T) {
 		"unsigned":                  {st.server.URL + path, 403},
 		"other machine":             {edit(paramMachine, "m2"), 403},
 		"later expiry":              {edit(paramExpires, "1900000000"), 403},
+		"other order":               {edit(paramOrder, "8"), 403},
+		"other boot":                {edit(paramBoot, "4"), 403},
+		"as a controller":           {edit(paramController, "c1"), 403},
+		"controller, plain HTTP":    {st.server.URL + st.signer.Sign(path, Reader{Controller: "c1"}, st.clock.Add(time.Minute)), 403},
 		"expiry that is no number":  {edit(paramExpires, "never"), 403},
 		"signature that is no text": {edit(paramSignature, "%%%"), 403},
 		"signature cut":             {edit(paramSignature, "abcd"), 403},
-		"signed by a stranger":      {st.server.URL + stranger.Sign(path, "m1", st.clock.Add(time.Hour)), 403},
-		"expired":                   {st.server.URL + st.signer.Sign(path, "m1", st.clock), 403},
+		"signed by a stranger":      {st.server.URL + stranger.Sign(path, m1, st.clock.Add(time.Hour)), 403},
+		"expired":                   {st.server.URL + st.signer.Sign(path, m1, st.clock), 403},
 		"link of the other part":    {strings.Replace(st.link(ManifestPath(st.img.Digest)), "/manifest?", "/frames?", 1), 403},
 		"unknown image, unsigned":   {st.server.URL + FramesPath(unknown), 403},
 		"unknown image":             {st.link(FramesPath(unknown)), 404},
@@ -196,14 +225,15 @@ func TestKeysAreReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := url.Parse(before.Sign("/images/x/frames", "a b&c=1", time.Now().Add(time.Minute)))
+	u, err := url.Parse(before.Sign("/images/x/frames", Reader{MachineID: "a b&c=1", OrderID: 1, BootGeneration: 1<<64 - 1}, time.Now().Add(time.Minute)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if id, err := after.Check(u.Path, u.Query()); err != nil || id != "a b&c=1" {
-		t.Errorf("got %q, %v", id, err)
+	want := Reader{MachineID: "a b&c=1", OrderID: 1, BootGeneration: 1<<64 - 1}
+	if r, err := after.Check(u.Path, u.Query()); err != nil || r != want {
+		t.Errorf("got %+v, %v", r, err)
 	}
-	u, _ = url.Parse(after.Sign("/p", "m", time.Now().Add(time.Minute)))
+	u, _ = url.Parse(after.Sign("/p", Reader{Controller: "c"}, time.Now().Add(time.Minute)))
 	if _, err := before.Check(u.Path, u.Query()); !errors.Is(err, ErrSignature) {
 		t.Errorf("new key at the old place: got %v", err)
 	}
@@ -223,7 +253,7 @@ func TestFetchReadsWhatIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stale := st.server.URL + st.signer.Sign(FramesPath(st.img.Digest), "m1", st.clock.Add(-time.Second))
+	stale := st.server.URL + st.signer.Sign(FramesPath(st.img.Digest), m1, st.clock.Add(-time.Second))
 	if _, err := mustSource(t, stale, nil).Range(t.Context(), 0, 10); !fetch.Permanent(err) {
 		t.Errorf("stale link: got %v", err)
 	}

@@ -21,14 +21,26 @@ var (
 
 // names of the query parameters of a signed link
 const (
-	paramMachine   = "machine"
-	paramExpires   = "expires"
-	paramSignature = "signature"
+	paramMachine    = "machine"
+	paramOrder      = "order"
+	paramBoot       = "boot"
+	paramController = "controller"
+	paramExpires    = "expires"
+	paramSignature  = "signature"
 )
 
-// Signer makes and checks links that let one machine read one path for a short
-// time: HMAC-SHA256 over path, machine id and expiry, the same for GET and
-// HEAD. Controllers that share a key accept each other's links.
+// Reader is whom a link is made for: one order of one boot of a machine, or
+// another controller of the site, and then the first three are zero.
+type Reader struct {
+	MachineID      string
+	OrderID        int64
+	BootGeneration uint64
+	Controller     string
+}
+
+// Signer makes and checks links that let one reader read one path for a short
+// time: HMAC-SHA256 over path, reader and expiry, the same for GET and HEAD.
+// Controllers that share a key accept each other's links.
 type Signer struct {
 	keys [][]byte
 	now  func() time.Time
@@ -59,46 +71,62 @@ func FramesPath(d manifest.Digest) string { return "/images/" + d.Hex() + "/fram
 
 // Sign gives the path with the query that Check wants, to be appended to a
 // controller's base URL. expires is rounded down to seconds.
-func (s *Signer) Sign(path, machineID string, expires time.Time) string {
-	stamp := strconv.FormatInt(expires.Unix(), 10)
-	query := url.Values{
-		paramMachine: {machineID}, paramExpires: {stamp},
-		paramSignature: {base64.RawURLEncoding.EncodeToString(mac(s.keys[0], path, machineID, stamp))},
-	}
+func (s *Signer) Sign(path string, r Reader, expires time.Time) string {
+	query := r.query()
+	query.Set(paramExpires, strconv.FormatInt(expires.Unix(), 10))
+	query.Set(paramSignature, base64.RawURLEncoding.EncodeToString(mac(s.keys[0], path, query)))
 	return path + "?" + query.Encode()
 }
 
-// Check gives the machine id of a link that is ours and still good, or
-// ErrSignature or ErrExpired. The signature is compared in constant time and
-// before anything else is said.
-func (s *Signer) Check(path string, query url.Values) (machineID string, err error) {
-	machineID, stamp := query.Get(paramMachine), query.Get(paramExpires)
+func (r Reader) query() url.Values {
+	if r.Controller != "" {
+		return url.Values{paramController: {r.Controller}}
+	}
+	return url.Values{
+		paramMachine: {r.MachineID}, paramOrder: {strconv.FormatInt(r.OrderID, 10)}, paramBoot: {strconv.FormatUint(r.BootGeneration, 10)},
+	}
+}
+
+// Check gives the reader of a link that is ours and still good, or ErrSignature
+// or ErrExpired. The signature is compared in constant time and before anything
+// else is said.
+func (s *Signer) Check(path string, query url.Values) (Reader, error) {
 	got, err := base64.RawURLEncoding.DecodeString(query.Get(paramSignature))
 	if err != nil {
-		return "", ErrSignature
+		return Reader{}, ErrSignature
 	}
 	ok := false
 	for _, key := range s.keys {
-		ok = hmac.Equal(got, mac(key, path, machineID, stamp)) || ok
+		ok = hmac.Equal(got, mac(key, path, query)) || ok
 	}
 	if !ok {
-		return "", ErrSignature
+		return Reader{}, ErrSignature
 	}
-	seconds, err := strconv.ParseInt(stamp, 10, 64)
+	seconds, err := strconv.ParseInt(query.Get(paramExpires), 10, 64)
 	if err != nil {
-		return "", ErrSignature
+		return Reader{}, ErrSignature
 	}
 	if !s.now().Before(time.Unix(seconds, 0)) {
-		return "", ErrExpired
+		return Reader{}, ErrExpired
 	}
-	return machineID, nil
+	if c := query.Get(paramController); c != "" {
+		return Reader{Controller: c}, nil
+	}
+	r := Reader{MachineID: query.Get(paramMachine)}
+	order, errOrder := strconv.ParseInt(query.Get(paramOrder), 10, 64)
+	boot, errBoot := strconv.ParseUint(query.Get(paramBoot), 10, 64)
+	if r.MachineID == "" || errOrder != nil || errBoot != nil {
+		return Reader{}, ErrSignature
+	}
+	r.OrderID, r.BootGeneration = order, boot
+	return r, nil
 }
 
-// mac puts the length before each part, so that no two triples look alike.
-func mac(key []byte, parts ...string) []byte {
+// mac puts the length before each part, so that no two links look alike.
+func mac(key []byte, path string, query url.Values) []byte {
 	h := hmac.New(sha256.New, key)
-	h.Write([]byte("ingot image link 1"))
-	for _, part := range parts {
+	h.Write([]byte("ingot image link 2"))
+	for _, part := range []string{path, query.Get(paramMachine), query.Get(paramOrder), query.Get(paramBoot), query.Get(paramController), query.Get(paramExpires)} {
 		fmt.Fprintf(h, "\n%d:%s", len(part), part)
 	}
 	return h.Sum(nil)

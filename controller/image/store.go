@@ -52,8 +52,9 @@ type Store struct {
 	slots chan struct{} // one token for each import that may run
 	lock  *os.File      // held while open by whoever may clean up
 
-	mu        sync.Mutex // guards manifests
+	mu        sync.Mutex // guards the fields below
 	manifests map[manifest.Digest]*manifest.Manifest
+	touched   map[manifest.Digest]time.Time
 }
 
 // Image is one complete copy.
@@ -79,7 +80,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	}
 	s := &Store{
 		dir: dir, opts: opts, log: opts.Logger, slots: make(chan struct{}, opts.Imports),
-		manifests: make(map[manifest.Digest]*manifest.Manifest),
+		manifests: make(map[manifest.Digest]*manifest.Manifest), touched: make(map[manifest.Digest]time.Time),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -164,6 +165,7 @@ func (s *Store) forget(d manifest.Digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.manifests, d)
+	delete(s.touched, d)
 }
 
 func (s *Store) readManifest(d manifest.Digest) (*manifest.Manifest, error) {

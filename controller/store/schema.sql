@@ -110,9 +110,15 @@ CREATE TABLE public.controller (
     site_id bigint DEFAULT 1 NOT NULL,
     started_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL,
     heartbeat_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL,
-    CONSTRAINT controller_id_check CHECK ((id <> ''::text))
+    addresses inet[] DEFAULT '{}'::inet[] NOT NULL,
+    boot_port integer DEFAULT 0 NOT NULL,
+    report_port integer DEFAULT 0 NOT NULL,
+    api_urls text[] DEFAULT '{}'::text[] NOT NULL,
+    CONSTRAINT controller_boot_port_check CHECK (((boot_port >= 0) AND (boot_port <= 65535))),
+    CONSTRAINT controller_id_check CHECK ((id <> ''::text)),
+    CONSTRAINT controller_report_port_check CHECK (((report_port >= 0) AND (report_port <= 65535)))
 );
-COMMENT ON TABLE public.controller IS 'One running ingotd. Each writes its own row every few seconds; a stale heartbeat means that the agents it held are offline.';
+COMMENT ON TABLE public.controller IS 'One running ingotd. Each writes its own row every few seconds; a stale heartbeat means that the agents it held are offline. Addresses (with their prefixes) are where machines reach its boot and report ports, api_urls where other controllers do; written at its start.';
 CREATE TABLE public.deployment (
     operation_id text NOT NULL,
     machine_id text NOT NULL,
@@ -271,9 +277,10 @@ COMMENT ON TABLE public.image IS 'An image by the digest of its manifest. Writte
 CREATE TABLE public.image_copy (
     digest text NOT NULL,
     controller_id text NOT NULL,
-    stored_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL
+    stored_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL,
+    pulled boolean DEFAULT false NOT NULL
 );
-COMMENT ON TABLE public.image_copy IS 'Which controller has an image''s frames on its disk. Written by that controller once they are verified.';
+COMMENT ON TABLE public.image_copy IS 'Which controller has an image''s frames on its disk. Written by that controller once they are verified; pulled from another one, and then given up when the space is needed, or imported there.';
 CREATE TABLE public.ip_range (
     id bigint NOT NULL,
     subnet_id bigint NOT NULL,
