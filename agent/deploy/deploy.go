@@ -12,7 +12,9 @@
 //
 // A phase may find its own work of an earlier attempt: the write keeps frames
 // that are right already, and all others do the same again with the same
-// outcome. Between write and settle the target is held exclusively.
+// outcome. From layout until all of the image is on the medium the disk starts
+// nothing: layout takes both ends away, also of a disk whose content may be
+// kept, and the writer puts them down last. Between write and settle the target is held exclusively.
 //
 // What is on the disk when write ends is the image, byte for byte; grow and seed
 // then change the partition table and what lies behind the root partition.
@@ -178,7 +180,7 @@ func (d *deploy) warn(run *job.Run, code, format string, args ...any) {
 // that was in order, where that was ordered.
 func (d *deploy) written(r writer.Report) {
 	d.result.BytesFetched, d.result.BytesWritten = uint64(r.BytesFetched), uint64(r.BytesWritten)
-	d.result.FramesResumed = uint64(r.FramesKept)
+	d.result.FramesResumed, d.result.BytesKept = uint64(r.FramesKept), uint64(r.BytesKept)
 	d.result.Verified = r.Verified
 	d.result.FlushedAfter = durationpb.New(r.CheckTime + r.WriteTime + r.FlushTime)
 	if r.Verified || r.Sampled {

@@ -88,7 +88,7 @@ func (d *deploy) write(ctx context.Context, run *job.Run) error {
 	report, err := writer.Write(ctx, d.device, d.manifest, d.source, d.writerOptions(run))
 	d.written(report)
 	run.Log.Info("writer ended", "written", report.BytesWritten, "fetched", report.BytesFetched, "zeroed", report.BytesZeroed,
-		"frames_kept", report.FramesKept, "check", report.CheckTime, "write", report.WriteTime, "flush", report.FlushTime,
+		"frames_kept", report.FramesKept, "kept", report.BytesKept, "check", report.CheckTime, "write", report.WriteTime, "flush", report.FlushTime,
 		"verify", report.VerifyTime, "verified", report.Verified)
 	switch {
 	case err != nil || report.Verified:
@@ -108,6 +108,7 @@ func (d *deploy) writerOptions(run *job.Run) writer.Options {
 		// Whoever was here before (an earlier boot, or a process that died) may
 		// have written a part.
 		Resume:          d.order.Resume || run.Attempt > 1,
+		Reuse:           d.order.Reuse,
 		ReadBackPercent: int(min(d.order.GetReadBack().GetPercent(), 100)),
 		MemoryBytes:     d.machine.MemoryBytes,
 		Progress: func(p writer.Progress) {

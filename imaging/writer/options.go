@@ -9,9 +9,14 @@ import (
 
 // Options for Write; the zero value is what a deploy wants.
 type Options struct {
-	// Resume reads and hashes what the target holds first, and writes only
-	// frames that do not match.
+	// Resume is for a target that an earlier Write may have written in part:
+	// what it holds is read first, and only what is not right is fetched and
+	// written, of holes too. When everything is right nothing is changed.
 	Resume bool
+	// Reuse is for a target that holds an older system, maybe of the same image.
+	// It is Resume, except that holes are zeroed without a look at them, which
+	// costs nothing on most disks. Both give up when hardly anything is right.
+	Reuse bool
 	// Proof is the hash that is demanded when reading back.
 	Proof Proof
 	// ReadBackPercent is the share of the frames to read back; 0 and 100 mean
@@ -55,7 +60,8 @@ const (
 	ProofSHA256
 )
 
-// Phase of a write, in order; PhaseCheck only with Resume.
+// Phase of a write, in order; PhaseCheck only with Resume or Reuse, where
+// the frames themselves are read within PhaseWrite.
 type Phase string
 
 const (
@@ -79,15 +85,18 @@ type Progress struct {
 // Report is what was done; with an error, what was done before it.
 type Report struct {
 	FramesWritten   int   // with data
-	FramesKept      int   // with Resume: frames and holes that were right already
+	FramesKept      int   // with Resume or Reuse: frames and holes that were right already
 	HolesZeroed     int   // zero frames made zero
 	HolesRewritten  int   // of these, read back as not zero and written by hand
 	FramesRefetched int   // delivered wrong at first
-	BytesWritten    int64 // content
+	BytesWritten    int64 // content; of a Mirror, to the first target
+	BytesKept       int64 // content that was right already: frames kept, and parts of frames written
 	BytesZeroed     int64
 	BytesFetched    int64 // packed
-	BytesVerified   int64 // read back and compared, holes included
-	// CheckTime is zero without Resume. WriteTime covers fetching and writing.
+	BytesVerified   int64 // read back and compared, holes and frames kept included
+	// CheckTime is for the first look of Resume and Reuse. WriteTime covers
+	// reading what is there, fetching and writing; FlushTime includes the writing
+	// of both ends.
 	CheckTime, WriteTime, FlushTime, VerifyTime time.Duration
 	// Flushed is set once everything is on the medium. Verified is set once
 	// everything was read back and matched; Sampled once a part was, as
@@ -129,9 +138,9 @@ func (o Options) plan(m *manifest.Manifest) plan {
 	}
 	frame := int64(m.FrameSizeBytes)
 	packed := int64(manifest.MaxPacked(m.FrameSizeBytes))
-	half := p.MemoryBytes / 2
-	p.Workers = int(min(int64(p.Workers), max(half/(frame+decoderBytes), 1)))
-	p.Connections = int(min(int64(p.Connections), max(half/packed, 1)))
-	p.packedBuffers = int(min(max(half/packed, 1), int64(2*p.Workers+2*p.Connections)))
+	third := p.MemoryBytes / 3
+	p.Workers = int(min(int64(p.Workers), max(2*third/(2*frame+decoderBytes), 1)))
+	p.Connections = int(min(int64(p.Connections), max(third/packed, 1)))
+	p.packedBuffers = int(min(max(third/packed, 1), int64(2*p.Workers+2*p.Connections)))
 	return p
 }

@@ -12,7 +12,7 @@ type meter struct {
 	now   func() time.Time
 	total int64
 
-	done, written, zeroed, fetched, verified                     atomic.Int64
+	done, written, kept, zeroed, fetched, verified               atomic.Int64
 	framesWritten, framesKept, holesZeroed, rewritten, refetched atomic.Int64
 
 	mu      sync.Mutex // guards the fields below, and is held during call
@@ -67,6 +67,7 @@ func (m *meter) fill(r *Report) {
 	r.HolesRewritten = int(m.rewritten.Load())
 	r.FramesRefetched = int(m.refetched.Load())
 	r.BytesWritten = m.written.Load()
+	r.BytesKept = m.kept.Load()
 	r.BytesZeroed = m.zeroed.Load()
 	r.BytesFetched = m.fetched.Load()
 	r.BytesVerified = m.verified.Load()

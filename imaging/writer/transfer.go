@@ -6,16 +6,10 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/zeebo/xxh3"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ingot-metal/ingot/imaging/codec"
 	"github.com/ingot-metal/ingot/imaging/manifest"
 )
-
-// zeroSpan bounds one call of ZeroRange, which cannot be cancelled and may
-// turn out to write every byte.
-const zeroSpan = 256 << 20
 
 // fetchAttempts is how often a frame is fetched before a wrong hash is final.
 const fetchAttempts = 3
@@ -27,16 +21,30 @@ type packedFrame struct {
 	buf   []byte // capacity MaxPacked of a whole frame
 }
 
-// transfer is the write phase: holes, fetchers and workers side by side. The
-// first error ends them all.
+// transfer is the write phase: everything but the ends, with holes, checkers,
+// fetchers and workers side by side. The first error ends them all.
 func (w *write) transfer(ctx context.Context) error {
-	want := func(i int) bool { return w.kept == nil || !w.kept[i] }
-	runs := w.m.Runs(want, w.plan.RunBytes, w.plan.maxGap)
-	if len(runs) > 0 && w.src == nil {
-		return &SourceError{Frame: runs[0].Frames[0], Err: errors.New("there is no source")}
+	var data []int
+	for i := range w.m.Frames {
+		if !w.m.Frames[i].Zero && !w.isEnd(i) {
+			data = append(data, i)
+		}
 	}
+	if !w.keep {
+		if err := w.beforeChange(); err != nil {
+			return err
+		}
+	}
+	return w.pipeline(ctx, w.runsOf(data), w.zeroHoles)
+}
+
+// pipeline brings the frames of runs from the source to the target, and does
+// also (if not nil) beside that.
+func (w *write) pipeline(ctx context.Context, runs []manifest.Run, also func(context.Context) error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return w.zeroHoles(ctx) })
+	if also != nil {
+		group.Go(func() error { return also(ctx) })
+	}
 	todo := make(chan manifest.Run)
 	frames := make(chan packedFrame)
 	pool := make(chan []byte, w.plan.packedBuffers)
@@ -45,17 +53,13 @@ func (w *write) transfer(ctx context.Context) error {
 	}
 	group.Go(func() error {
 		defer close(todo)
-		for _, run := range runs {
-			select {
-			case todo <- run:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+		if w.keep && also != nil {
+			return w.checkRuns(ctx, runs, todo)
 		}
-		return nil
+		return send(ctx, todo, runs)
 	})
 	group.Go(func() error { return w.fetchAll(ctx, todo, pool, frames) })
-	for _, buf := range w.buffers.each {
+	for _, buf := range w.workers.each {
 		group.Go(func() error { return w.work(ctx, buf, pool, frames) })
 	}
 	return group.Wait()
@@ -79,6 +83,9 @@ func (w *write) fetchAll(ctx context.Context, todo <-chan manifest.Run, pool <-c
 }
 
 func (w *write) fetchRun(ctx context.Context, run manifest.Run, pool <-chan []byte, frames chan<- packedFrame) error {
+	if w.src == nil {
+		return &SourceError{Frame: run.Frames[0], Err: errors.New("there is no source")}
+	}
 	body, err := w.src.Range(ctx, run.Offset, run.Length)
 	if err != nil {
 		return w.sourceError(ctx, run.Frames[0], err)
@@ -129,39 +136,6 @@ func (w *write) sourceError(ctx context.Context, frame int, err error) error {
 	return &SourceError{Frame: frame, Err: err}
 }
 
-// work decodes into its own buffer and writes from it.
-func (w *write) work(ctx context.Context, buf []byte, pool chan<- []byte, frames <-chan packedFrame) error {
-	dec, err := codec.NewFrameDecoder(int(w.m.FrameSizeBytes))
-	if err != nil {
-		return err
-	}
-	defer dec.Close()
-	for packed := range frames {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		f := &w.m.Frames[packed.index]
-		if err := w.ensurePacked(ctx, packed); err != nil {
-			return err
-		}
-		if w.plan.OnFrame != nil {
-			w.plan.OnFrame(packed.index, packed.buf)
-		}
-		content := buf[:f.Size]
-		if err := dec.Decode(packed.buf, content); err != nil || xxh3.Hash(content) != f.XXH3 {
-			return &HashError{Frame: packed.index, Offset: w.m.FrameOffset(packed.index), Stage: StageContent, Err: err}
-		}
-		pool <- packed.buf[:0] // never blocks: it has room for all
-		if err := writeFull(w.target, content, w.m.FrameOffset(packed.index)); err != nil {
-			return err
-		}
-		w.progress.framesWritten.Add(1)
-		w.progress.written.Add(int64(f.Size))
-		w.progress.advance(int64(f.Size))
-	}
-	return nil
-}
-
 // ensurePacked checks the packed hash, and fetches a frame that fails it anew.
 func (w *write) ensurePacked(ctx context.Context, packed packedFrame) error {
 	f := &w.m.Frames[packed.index]
@@ -186,42 +160,4 @@ func (w *write) ensurePacked(ctx context.Context, packed packedFrame) error {
 		}
 	}
 	return nil
-}
-
-// zeroHoles makes every run of holes that is not kept really zero.
-func (w *write) zeroHoles(ctx context.Context) error {
-	frames := w.m.Frames
-	most := max(zeroSpan/int(w.m.FrameSizeBytes), 1)
-	for i := 0; i < len(frames); {
-		first := i
-		var length int64
-		for i < len(frames) && i-first < most && frames[i].Zero && (w.kept == nil || !w.kept[i]) {
-			length += int64(frames[i].Size)
-			i++
-		}
-		if i == first {
-			i++
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := w.zeroRange(w.m.FrameOffset(first), length); err != nil {
-			return err
-		}
-		w.progress.holesZeroed.Add(int64(i - first))
-		w.progress.zeroed.Add(length)
-		w.progress.advance(length)
-	}
-	return nil
-}
-
-func (w *write) zeroRange(offset, length int64) error {
-	err := w.target.ZeroRange(offset, length)
-	var known *SectorError
-	if err == nil || errors.As(err, &known) {
-		return err
-	}
-	size := w.target.SectorSize()
-	return &SectorError{Op: "zero", LBA: offset / int64(size), SectorSize: size, Err: err}
 }

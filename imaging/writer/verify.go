@@ -5,51 +5,31 @@ import (
 	"sync"
 
 	"github.com/zeebo/xxh3"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/ingot-metal/ingot/imaging/manifest"
 )
 
-// check is Resume's phase: what the target holds already is kept. A sector
-// that cannot be read is not an error here, since writing it may mend it.
-func (w *write) check(ctx context.Context) error {
-	if err := w.target.DropCache(); err != nil {
-		return err
-	}
-	w.kept = make([]bool, len(w.m.Frames))
-	return w.eachFrame(ctx, func(i int, buf []byte) error {
-		if n, _ := w.target.ReadAt(buf, w.m.FrameOffset(i)); n == len(buf) && w.matches(i, buf) {
-			w.kept[i] = true
-			w.progress.framesKept.Add(1)
-		}
-		return nil
-	})
-}
-
-// verify reads back all frames, or the share that was ordered. Holes that are not zero get one repair.
+// verify reads back all frames that are not settled, or the share that was
+// ordered. Holes that are not zero get one repair.
 func (w *write) verify(ctx context.Context) error {
-	if err := w.target.DropCache(); err != nil {
+	if err := w.dropCache(); err != nil {
 		return err
 	}
 	var mu sync.Mutex
 	var bad []int // holes that did not read as zero
-	err := w.eachFrame(ctx, func(i int, buf []byte) error {
-		if !w.sampled(i) {
-			return nil
+	err := w.parallel(ctx, len(w.m.Frames), func(i int) error {
+		if !w.settled[i] && w.sampled(i) {
+			right, err := w.readBack(i)
+			if err != nil {
+				return err
+			}
+			if !right {
+				mu.Lock()
+				bad = append(bad, i)
+				mu.Unlock()
+			}
 		}
-		if err := readFull(w.target, buf, w.m.FrameOffset(i)); err != nil {
-			return err
-		}
-		if w.matches(i, buf) {
-			w.progress.verified.Add(int64(len(buf)))
-			return nil
-		}
-		if !w.m.Frames[i].Zero {
-			return w.readBackError(i)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		bad = append(bad, i)
+		w.progress.advance(int64(w.m.Frames[i].Size))
 		return nil
 	})
 	if err != nil || len(bad) == 0 {
@@ -58,42 +38,32 @@ func (w *write) verify(ctx context.Context) error {
 	return w.rewriteHoles(ctx, bad)
 }
 
+// readBack tells whether frame i is on every member; one with data that is not
+// is an error.
+func (w *write) readBack(i int) (bool, error) {
+	buf := <-w.reading
+	defer func() { w.reading <- buf }()
+	content := buf[:w.m.Frames[i].Size]
+	for _, m := range w.members {
+		if err := readFull(m, content, w.m.FrameOffset(i)); err != nil {
+			return false, m.explain(err)
+		}
+		if w.matches(i, content) {
+			continue
+		}
+		if w.m.Frames[i].Zero {
+			return false, nil
+		}
+		return false, m.explain(w.readBackError(i))
+	}
+	w.progress.verified.Add(int64(len(content)))
+	return true, nil
+}
+
 // sampled spreads the ordered share evenly over the disk, always with both ends.
 func (w *write) sampled(i int) bool {
 	percent := w.plan.ReadBackPercent
 	return i == 0 || i == len(w.m.Frames)-1 || (i+1)*percent/100 != i*percent/100
-}
-
-// rewriteHoles is for devices whose "write zeroes" does not: zeros written as
-// data must then read back, or the disk is at fault.
-func (w *write) rewriteHoles(ctx context.Context, holes []int) error {
-	for _, i := range holes {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := writeZeros(w.target, w.zero.each[0], w.m.FrameOffset(i), int64(w.m.Frames[i].Size)); err != nil {
-			return err
-		}
-		w.progress.rewritten.Add(1)
-	}
-	if err := w.flush(ctx); err != nil {
-		return err
-	}
-	if err := w.target.DropCache(); err != nil {
-		return err
-	}
-	buf := w.buffers.each[0]
-	for _, i := range holes {
-		buf := buf[:w.m.Frames[i].Size]
-		if err := readFull(w.target, buf, w.m.FrameOffset(i)); err != nil {
-			return err
-		}
-		if !manifest.IsHole(buf) {
-			return w.readBackError(i)
-		}
-		w.progress.verified.Add(int64(len(buf)))
-	}
-	return nil
 }
 
 func (w *write) readBackError(i int) error {
@@ -112,35 +82,4 @@ func (w *write) matches(i int, content []byte) bool {
 		return true
 	}
 	return manifest.Sum(content) == f.SHA256
-}
-
-// eachFrame calls do for every frame, in parallel, about in order, with a
-// buffer of the frame's size.
-func (w *write) eachFrame(ctx context.Context, do func(i int, buf []byte) error) error {
-	group, ctx := errgroup.WithContext(ctx)
-	next := make(chan int)
-	group.Go(func() error {
-		defer close(next)
-		for i := range w.m.Frames {
-			select {
-			case next <- i:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return nil
-	})
-	for _, buf := range w.buffers.each {
-		group.Go(func() error {
-			for i := range next {
-				buf := buf[:w.m.Frames[i].Size]
-				if err := do(i, buf); err != nil {
-					return err
-				}
-				w.progress.advance(int64(len(buf)))
-			}
-			return nil
-		})
-	}
-	return group.Wait()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/ingot-metal/ingot/imaging/codec"
 	"github.com/ingot-metal/ingot/imaging/manifest"
@@ -12,13 +13,13 @@ import (
 // Write puts the image on the target and proves that it is there. The
 // manifest must have come from manifest.Parse, so that its sums are known to
 // add up. It returns when all goroutines have ended, on success with
-// Report.Verified (or Sampled, if that was ordered), otherwise with what was done up to then and one of
-// *SizeError, *SectorSizeError, *SourceError, *HashError, *SectorError, or the
-// context's error.
+// Report.Verified (or Sampled, if that was ordered), otherwise with what was
+// done up to then and one of *SizeError, *SectorSizeError, *SourceError,
+// *HashError, *SectorError, or the context's error.
 //
 // src may be nil if Resume will find everything in place (to verify alone).
 func Write(ctx context.Context, target Target, m *manifest.Manifest, src Source, opts Options) (Report, error) {
-	w := &write{target: target, m: m, src: src, plan: opts.plan(m)}
+	w := &write{members: membersOf(target), m: m, src: src, plan: opts.plan(m)}
 	w.progress = newMeter(w.plan, int64(m.SizeBytes))
 	err := w.run(ctx)
 	report := w.report
@@ -30,13 +31,22 @@ func Write(ctx context.Context, target Target, m *manifest.Manifest, src Source,
 }
 
 type write struct {
-	target Target
-	m      *manifest.Manifest
-	src    Source
-	plan   plan
-	kept   []bool // frame i is on the target already; nil without Resume
+	members []member // one, or those of a Mirror
+	m       *manifest.Manifest
+	src     Source
+	plan    plan
 
-	buffers  *alignedBuffers // one for each worker
+	keep    bool   // what is on the target already may stay
+	settled []bool // frame i was read from the medium as it should be, and not written since; each has one owner at a time
+	old     granules
+
+	blank    sync.Once // blankEnds before the first change
+	blankErr error
+	changed  bool // set by blank
+
+	workers  *alignedBuffers // one for each worker
+	readers  *alignedBuffers // for whoever reads the target
+	reading  chan []byte     // those of readers that are free
 	zero     *alignedBuffers // one, never written to
 	progress *meter
 	report   Report
@@ -48,31 +58,54 @@ func (w *write) run(ctx context.Context) (err error) {
 	if err := w.admit(ctx); err != nil {
 		return err
 	}
-	if w.buffers, err = newAlignedBuffers(w.plan.Workers, int(w.m.FrameSizeBytes), codec.Headroom); err != nil {
-		return err
+	if err := w.allocate(); err != nil {
+		return errors.Join(err, w.release())
 	}
-	defer func() { err = errors.Join(err, w.buffers.release()) }()
-	if w.zero, err = newAlignedBuffers(1, zeroChunk, 0); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, w.zero.release()) }()
+	defer func() { err = errors.Join(err, w.release()) }()
 
-	if w.plan.Resume {
-		if err := w.timed(PhaseCheck, ctx, w.check); err != nil {
+	if w.plan.Resume || w.plan.Reuse {
+		if err := w.timed(PhaseCheck, ctx, w.sample); err != nil {
 			return err
 		}
 	}
 	if err := w.timed(PhaseWrite, ctx, w.transfer); err != nil {
 		return err
 	}
-	if err := w.timed(PhaseFlush, ctx, w.flush); err != nil {
+	if err := w.timed(PhaseFlush, ctx, w.finish); err != nil {
 		return err
 	}
 	if err := w.timed(PhaseVerify, ctx, w.verify); err != nil {
-		return err
+		return errors.Join(err, w.disown(err))
 	}
 	w.progress.phase(PhaseDone)
 	return nil
+}
+
+func (w *write) allocate() (err error) {
+	frame := int(w.m.FrameSizeBytes)
+	if w.workers, err = newAlignedBuffers(w.plan.Workers, frame, codec.Headroom); err != nil {
+		return err
+	}
+	if w.readers, err = newAlignedBuffers(w.plan.Workers, frame, 0); err != nil {
+		return err
+	}
+	w.reading = make(chan []byte, w.plan.Workers)
+	for _, buf := range w.readers.each {
+		w.reading <- buf
+	}
+	w.settled = make([]bool, len(w.m.Frames))
+	w.zero, err = newAlignedBuffers(1, zeroChunk, 0)
+	return err
+}
+
+func (w *write) release() error {
+	var errs []error
+	for _, b := range []*alignedBuffers{w.workers, w.readers, w.zero} {
+		if b != nil {
+			errs = append(errs, b.release())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // admit refuses before anything is changed.
@@ -83,16 +116,18 @@ func (w *write) admit(ctx context.Context) error {
 	if err := w.m.Validate(); err != nil {
 		return err
 	}
-	if size := int64(w.m.SizeBytes); size > w.target.Size() {
-		return &SizeError{ImageBytes: size, TargetBytes: w.target.Size()}
-	}
-	if w.m.Kind == manifest.KindDisk && int(w.m.SectorSize) != w.target.SectorSize() {
-		return &SectorSizeError{Image: int(w.m.SectorSize), Target: w.target.SectorSize()}
-	}
 	if w.m.Kind != manifest.KindDisk {
 		return fmt.Errorf("an image of kind %q is no disk", w.m.Kind)
 	}
-	return nil
+	return w.each(func(m member) error {
+		if size := int64(w.m.SizeBytes); size > m.Size() {
+			return &SizeError{ImageBytes: size, TargetBytes: m.Size()}
+		}
+		if int(w.m.SectorSize) != m.SectorSize() {
+			return &SectorSizeError{Image: int(w.m.SectorSize), Target: m.SectorSize()}
+		}
+		return nil
+	})
 }
 
 func (w *write) timed(phase Phase, ctx context.Context, do func(context.Context) error) error {
@@ -116,9 +151,15 @@ func (w *write) timed(phase Phase, ctx context.Context, do func(context.Context)
 	return err
 }
 
-func (w *write) flush(context.Context) error {
-	if err := w.target.Flush(); err != nil {
-		return &SectorError{Op: "flush", LBA: -1, SectorSize: w.target.SectorSize(), Err: err}
-	}
-	return nil
+func (w *write) flush() error {
+	return w.each(func(m member) error {
+		if err := m.Flush(); err != nil {
+			return &SectorError{Op: "flush", LBA: -1, SectorSize: m.SectorSize(), Err: err}
+		}
+		return nil
+	})
+}
+
+func (w *write) dropCache() error {
+	return w.each(func(m member) error { return m.DropCache() })
 }
