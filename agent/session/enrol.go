@@ -28,6 +28,14 @@ func (s *Session) dial() (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
+	proven := config.VerifyConnection
+	config.VerifyConnection = func(c tls.ConnectionState) error {
+		if err := proven(c); err != nil {
+			return err
+		}
+		s.authority.Store(pinned(c.PeerCertificates, s.cfg.CA))
+		return nil
+	}
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		return s.identity.certificate(), nil
 	}

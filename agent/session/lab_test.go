@@ -71,6 +71,11 @@ func (l *lab) start(cfg session.Config) (stop func() ending, done <-chan ending)
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	return l.run(s)
+}
+
+// run is start for a session that was made already.
+func (l *lab) run(s *session.Session) (stop func() ending, done <-chan ending) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ch := make(chan ending, 1)
 	go func() {

@@ -2,11 +2,13 @@ package session
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ingot-metal/ingot/agent/job"
@@ -63,6 +65,9 @@ type Session struct {
 	outbox   *outbox
 	orders   *orders
 	progress progressSlot
+	relay    relaySlot
+	// authority is the CA's certificate, once a controller has shown it.
+	authority atomic.Pointer[x509.Certificate]
 
 	mu     sync.Mutex // guards status and offset, and is held during Show
 	status Status
@@ -73,7 +78,8 @@ type Session struct {
 // connection.
 func New(cfg Config) (*Session, error) {
 	setDefaults(&cfg)
-	s := &Session{cfg: cfg, log: cfg.Log.Logger(), progress: progressSlot{ready: make(chan struct{}, 1)}}
+	s := &Session{cfg: cfg, log: cfg.Log.Logger(), progress: progressSlot{ready: make(chan struct{}, 1)},
+		relay: relaySlot{ready: make(chan struct{}, 1)}}
 	s.status.Controller = cfg.Controller
 	v, err := openVault(cfg.Dir, cfg.BootID)
 	if err != nil {

@@ -151,7 +151,7 @@ func (s *Session) write(c connection, m *agent.FromAgent) error {
 
 var errEnded = errors.New("the controller ended the stream")
 
-// send sends reports, signs of life and progress until the stream ends.
+// send sends reports, signs of life, progress and states of a relay until the stream ends.
 func (s *Session) send(ctx context.Context, c connection, w *agent.Welcome) error {
 	every := w.AliveInterval.AsDuration()
 	if every < 100*time.Millisecond || every > 5*time.Minute {
@@ -189,6 +189,12 @@ func (s *Session) send(ctx context.Context, c connection, w *agent.Welcome) erro
 			message = &agent.FromAgent{Message: &agent.FromAgent_Progress{Progress: p}}
 			ready = nil
 			rest.Reset(progressEvery)
+		case <-s.relay.ready:
+			state := s.relay.take()
+			if state == nil {
+				continue
+			}
+			message = &agent.FromAgent{Message: &agent.FromAgent_Relay{Relay: state}}
 		}
 		if err := s.write(c, message); err != nil {
 			return err
@@ -215,6 +221,8 @@ func (s *Session) receive(c connection, cancel context.CancelCauseFunc) error {
 			s.outbox.acknowledge(m.Ack.Sequence)
 		case *agent.ToAgent_Cancel:
 			s.orders.cancelOrder(m.Cancel)
+		case *agent.ToAgent_Relay:
+			s.relay.receive(m.Relay)
 		case *agent.ToAgent_Proceed:
 			if after := s.orders.proceed(m.Proceed.OrderId); after != job.Stay {
 				return s.depart(c, cancel, m.Proceed.OrderId, after)

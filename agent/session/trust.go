@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -42,6 +43,16 @@ func PinnedTLS(address, fingerprint string, now func() time.Time) (*tls.Config, 
 			return verify(c.PeerCertificates, [sha256.Size]byte(pin), host, now())
 		},
 	}, nil
+}
+
+// pinned finds the CA in a chain that was verified.
+func pinned(chain []*x509.Certificate, fingerprint string) *x509.Certificate {
+	for _, c := range chain {
+		if sum := sha256.Sum256(c.Raw); strings.EqualFold(hex.EncodeToString(sum[:]), fingerprint) {
+			return c
+		}
+	}
+	return nil
 }
 
 func verify(chain []*x509.Certificate, pin [sha256.Size]byte, host string, now time.Time) error {

@@ -114,7 +114,7 @@ func (n *Node) find(frame int) (there bool, reason byte, position uint64) {
 	switch {
 	case n.closed:
 		return false, endLeaving, position
-	case n.ring.has(frame):
+	case n.kept[frame] != nil || n.ring.has(frame):
 		return true, 0, position
 	case n.progress.done || n.progress.had(frame) || n.m.Frames[frame].Offset < position:
 		return false, endGone, position
@@ -127,11 +127,15 @@ func (n *Node) find(frame int) (there bool, reason byte, position uint64) {
 func (s *sender) frame(frame int, position uint64) bool {
 	head := record{kind: kindFrame, frame: frame, position: position}.append(s.piece[:0])
 	size := int(s.n.m.Frames[frame].PackedSize)
+	kept := s.n.isKept(frame)
 	for at := 0; at < size; {
 		buf := s.piece[:pieceBytes]
 		headed := copy(buf, head)
 		head = nil
-		n := s.n.ring.read(frame, at, buf[headed:])
+		n := copy(buf[headed:], kept[min(at, len(kept)):])
+		if kept == nil {
+			n = s.n.ring.read(frame, at, buf[headed:])
+		}
 		if n == 0 {
 			return false
 		}

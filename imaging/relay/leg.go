@@ -16,6 +16,7 @@ type peerLeg struct {
 	cancel context.CancelCauseFunc
 	timer  *time.Timer // cancels; runs only while something is waited for
 	body   io.ReadCloser
+	until  int           // in the range's frames: the first that was not asked for
 	left   int           // bytes of the current frame still to come
 	budget time.Duration // for these
 	least  float64       // bytes a second below which the peer is left

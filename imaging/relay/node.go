@@ -22,6 +22,9 @@ import (
 // DefaultRingBytes is the ring of a machine with enough memory.
 const DefaultRingBytes = 64 << 20
 
+// maxKept bounds what Keep holds, in bytes.
+const maxKept = 16 << 20
+
 // minKey is the shortest key that is accepted, in bytes.
 const minKey = 16
 
@@ -74,6 +77,8 @@ type Node struct {
 	failure  Failure // its kind
 	ahead    uint64  // position that the upstream told last
 	progress progress
+	kept     map[int][]byte // frames that stay
+	keptSize int64
 	closed   bool
 }
 
@@ -88,7 +93,7 @@ func NewNode(m *manifest.Manifest, digest manifest.Digest, floor fetch.Source, o
 		return nil, fmt.Errorf("make relay: %w", err)
 	}
 	n := &Node{m: m, digest: digest, floor: floor, opts: opts, ring: ring, meter: newMeter(opts.Now),
-		closing: make(chan struct{}), changed: make(chan struct{}, 1), banned: map[string]bool{}}
+		closing: make(chan struct{}), changed: make(chan struct{}, 1), banned: map[string]bool{}, kept: map[int][]byte{}}
 	for i := range m.Frames {
 		if !m.Frames[i].Zero {
 			n.data = append(n.data, i)
@@ -178,11 +183,37 @@ func (n *Node) Put(frame int, packed []byte) {
 	if frame < 0 || frame >= len(n.m.Frames) || n.m.Frames[frame].Zero || len(packed) != int(n.m.Frames[frame].PackedSize) {
 		return
 	}
-	n.ring.put(frame, packed)
+	if n.isKept(frame) == nil {
+		n.ring.put(frame, packed)
+	}
 	n.mu.Lock()
 	n.progress.put(frame)
 	n.mu.Unlock()
 	n.serves.wake()
+}
+
+// Keep takes a frame whose packed hash was found right, and holds it for this
+// machine and its peers until Close, whatever the ring does: for what is read
+// out of the order of the file. It is passed over when there are too many
+// (maxKept). packed belongs to the node now.
+func (n *Node) Keep(frame int, packed []byte) {
+	if frame < 0 || frame >= len(n.m.Frames) || n.m.Frames[frame].Zero || len(packed) != int(n.m.Frames[frame].PackedSize) {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed || n.kept[frame] != nil || n.keptSize+int64(len(packed)) > maxKept {
+		return
+	}
+	n.kept[frame] = packed
+	n.keptSize += int64(len(packed))
+}
+
+// isKept gives a frame that stays; nil: it does not.
+func (n *Node) isKept(frame int) []byte {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.kept[frame]
 }
 
 // Finish says that no frame is needed any more; peers are served from the ring
@@ -205,6 +236,7 @@ func (n *Node) Close(ctx context.Context) error {
 		return nil
 	}
 	n.closed = true
+	n.kept = nil
 	close(n.closing)
 	n.change(nil)
 	n.mu.Unlock()

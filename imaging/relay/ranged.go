@@ -26,6 +26,7 @@ type ranged struct {
 
 	floor    io.ReadCloser // of the floor, up to floorEnd; nil: none
 	floorEnd int64
+	local    []byte // what is left of the current frame, which was kept; nil: it was not
 	stay     bool   // on the floor: the upstream has moved past this range
 	taint    string // peer that gave a part of the current frame
 
@@ -65,6 +66,12 @@ func (r *ranged) read(p []byte) (n int, err error) {
 			n = int(min(r.gap(), int64(len(piece))))
 			clear(piece[:n])
 			r.advance(n, "")
+		case r.local != nil:
+			n = copy(piece, r.local)
+			if r.local = r.local[n:]; len(r.local) == 0 {
+				r.local = nil
+			}
+			r.advance(n, "")
 		case r.leg != nil:
 			n = r.readPeer(piece)
 		default:
@@ -87,8 +94,13 @@ func (r *ranged) gap() int64 {
 
 // choose opens the source of the current frame.
 func (r *ranged) choose() {
+	frame := r.frames[r.next]
+	if kept := r.n.isKept(frame); kept != nil {
+		r.local = kept[r.at-int64(r.n.m.Frames[frame].Offset):]
+		return
+	}
 	up, turn := r.n.current()
-	if up == nil || r.stay || r.n.isSuspect(r.frames[r.next]) {
+	if up == nil || r.stay || r.n.isSuspect(frame) {
 		r.openFloor()
 		return
 	}
@@ -96,14 +108,17 @@ func (r *ranged) choose() {
 	if l == nil {
 		return
 	}
-	if err := l.open(r.frames[r.next], r.frames[len(r.frames)-1]); err != nil {
+	for l.until = r.next + 1; l.until < len(r.frames) && r.n.isKept(r.frames[l.until]) == nil; {
+		l.until++
+	}
+	if err := l.open(frame, r.frames[l.until-1]); err != nil {
 		r.drop(err)
 	}
 }
 
 func (r *ranged) openFloor() {
 	end := r.frameEnd(r.next)
-	for k := r.next + 1; k < len(r.frames) && r.frameEnd(k)-r.at <= floorBytes; k++ {
+	for k := r.next + 1; k < len(r.frames) && r.frameEnd(k)-r.at <= floorBytes && r.n.isKept(r.frames[k]) == nil; k++ {
 		end = r.frameEnd(k)
 	}
 	r.floorEnd = min(end, r.end)
@@ -160,7 +175,7 @@ func (r *ranged) readPeer(p []byte) int {
 	r.n.fromPeers.Add(uint64(n))
 	r.n.meter.count(0, 0, int64(n))
 	r.advance(n, l.up.peer.MachineID)
-	if err == nil && r.next == len(r.frames) {
+	if err == nil && r.next == l.until {
 		if err = l.finish(); err == nil {
 			r.unleg()
 		}
