@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,13 +13,6 @@ import (
 	"github.com/ingot-metal/ingot/imaging/manifest"
 	"github.com/ingot-metal/ingot/imaging/pack"
 )
-
-// Source is what to import: a file that this process can read, or a stream.
-type Source struct {
-	Path   string
-	Reader io.Reader // used if Path is empty
-	Size   int64     // of Reader, if known; only for progress
-}
 
 // Request says how to read it. Format and Architecture are required.
 type Request struct {
@@ -37,8 +29,11 @@ type Request struct {
 // Import packs, checks and puts into service. Nothing is visible before that,
 // and nothing stays after an error. An image that is here already is replaced
 // by the new copy, which is equal, or mends a damaged one. Errors that a user
-// caused wrap those of package pack, manifest.ErrInvalid, ErrNoSpace or
-// ErrUploadTooLarge.
+// caused wrap those of package pack, manifest.ErrInvalid, ErrNoSpace,
+// ErrUploadTooLarge, or one of the ErrSource family.
+//
+// Progress has the phases download (of a URL) or upload (of a stream that has
+// to be a file first), check (where there is a proof), pack and verify.
 func (s *Store) Import(ctx context.Context, src Source, req Request) (Image, error) {
 	select {
 	case s.slots <- struct{}{}:
@@ -68,20 +63,25 @@ func (s *Store) importInto(ctx context.Context, src Source, req Request) (_ Imag
 			cancel(err)
 		}
 	}
-	in, closeInput, err := s.input(ctx, temp, src, req, guard)
+	i := &importing{s: s, temp: temp, src: src, req: req, guard: guard}
+	o, err := i.open(ctx)
 	if err != nil {
 		return Image{}, because(ctx, err)
 	}
-	defer closeInput()
-	result, dir, err := s.fill(ctx, temp, in, req, guard)
+	defer func() { err = errors.Join(err, o.close()) }()
+	result, dir, err := s.fill(ctx, temp, o.in, req, guard)
 	if err != nil {
 		return Image{}, because(ctx, err)
+	}
+	if err := o.unchanged(src.Path); err != nil {
+		return Image{}, err
 	}
 	if err := s.place(dir, result.Digest); err != nil {
 		return Image{}, err
 	}
 	img, err := s.get(result.Digest)
-	img.Warnings = result.Warnings
+	img.Warnings = append(o.warnings, result.Warnings...)
+	img.Format, img.Evidence = result.Format, result.Evidence
 	return img, err
 }
 
@@ -111,70 +111,6 @@ func because(ctx context.Context, err error) error {
 	return err
 }
 
-// input opens the source. A qcow2 stream has to be a file first.
-func (s *Store) input(ctx context.Context, temp string, src Source, req Request, guard func()) (pack.Input, func() error, error) {
-	if src.Path != "" {
-		// Without O_NONBLOCK a named pipe would hold us here for ever.
-		f, err := os.OpenFile(src.Path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-		if err != nil {
-			return pack.Input{}, nil, err
-		}
-		in, err := pack.FileInput(f)
-		if err != nil {
-			return in, nil, errors.Join(err, f.Close())
-		}
-		return in, f.Close, nil
-	}
-	if src.Reader == nil {
-		return pack.Input{}, nil, errors.New("there is neither a path nor a stream")
-	}
-	if req.Format != pack.QCOW2 {
-		return pack.Input{Reader: src.Reader, Size: src.Size}, func() error { return nil }, nil
-	}
-	f, err := s.spool(ctx, filepath.Join(temp, "upload"), src, req, guard)
-	if err != nil {
-		return pack.Input{}, nil, err
-	}
-	in, err := pack.FileInput(f)
-	if err != nil {
-		return in, nil, errors.Join(err, f.Close())
-	}
-	return in, f.Close, nil
-}
-
-// spool keeps a stream in a file, up to the limit for images.
-func (s *Store) spool(ctx context.Context, path string, src Source, req Request, guard func()) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	fail := func(err error) (*os.File, error) {
-		return nil, errors.Join(fmt.Errorf("keep upload: %w", err), f.Close())
-	}
-	const step = 16 << 20
-	var total int64
-	for {
-		if err := ctx.Err(); err != nil {
-			return fail(err)
-		}
-		guard()
-		n, err := io.CopyN(f, src.Reader, step)
-		total += n
-		if uint64(total) > s.opts.MaxSizeBytes {
-			return fail(fmt.Errorf("%w: more than %d bytes", ErrUploadTooLarge, s.opts.MaxSizeBytes))
-		}
-		if req.Progress != nil {
-			req.Progress(pack.Progress{Phase: "upload", InputBytes: total, InputTotal: src.Size})
-		}
-		if errors.Is(err, io.EOF) {
-			return f, nil
-		}
-		if err != nil {
-			return fail(err)
-		}
-	}
-}
-
 // place renames dir to its final name. An older copy of that name is exchanged
 // in one step, so that no reader ever finds nothing.
 func (s *Store) place(dir string, d manifest.Digest) error {
@@ -190,13 +126,21 @@ func (s *Store) place(dir string, d manifest.Digest) error {
 	return pack.SyncDir(s.dir)
 }
 
-func (s *Store) checkSpace() error {
+func (s *Store) checkSpace() error { return s.checkRoom(0) }
+
+// checkRoom tells whether so many bytes more may be kept.
+func (s *Store) checkRoom(more int64) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(s.dir, &st); err != nil {
 		return nil // a write will tell
 	}
-	if free := st.Bavail * uint64(st.Bsize); free < s.opts.MinFreeBytes {
+	free, need := st.Bavail*uint64(st.Bsize), s.opts.MinFreeBytes+uint64(max(more, 0))
+	switch {
+	case free < s.opts.MinFreeBytes:
 		return fmt.Errorf("%w: %d MiB are free, %d MiB must stay: delete images or enlarge it", ErrNoSpace, free>>20, s.opts.MinFreeBytes>>20)
+	case free < need:
+		return fmt.Errorf("%w: %d MiB are free, the source takes %d MiB and %d MiB must stay: delete images or enlarge it",
+			ErrNoSpace, free>>20, more>>20, s.opts.MinFreeBytes>>20)
 	}
 	return nil
 }

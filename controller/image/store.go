@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ingot-metal/ingot/controller/image/download"
 	"github.com/ingot-metal/ingot/imaging/manifest"
 	"github.com/ingot-metal/ingot/imaging/pack"
 )
@@ -42,15 +43,19 @@ type Options struct {
 	MinFreeBytes uint64
 	// Imports run side by side, others wait (default 2).
 	Imports int
+	// Download says from where URLs may be imported, and with what limits.
+	// MaxBytes is MaxSizeBytes, whatever stands in it.
+	Download download.Options
 }
 
 // Store is a directory of images. Its methods may be called in parallel.
 type Store struct {
-	dir   string
-	opts  Options
-	log   *slog.Logger
-	slots chan struct{} // one token for each import that may run
-	lock  *os.File      // held while open by whoever may clean up
+	dir       string
+	opts      Options
+	log       *slog.Logger
+	slots     chan struct{} // one token for each import that may run
+	downloads *download.Client
+	lock      *os.File // held while open by whoever may clean up
 
 	mu        sync.Mutex // guards the fields below
 	manifests map[manifest.Digest]*manifest.Manifest
@@ -62,8 +67,10 @@ type Image struct {
 	Digest     manifest.Digest
 	Manifest   *manifest.Manifest
 	ImportedAt time.Time
-	// Warnings are those of the import that made this value; Get has none.
+	// Of the import that made this value; Get has none of these.
 	Warnings []string
+	Format   pack.Format // of the source, stated or recognised
+	Evidence string      // for Format, in words
 }
 
 // Open makes dir if needed and removes what interrupted imports left, unless
@@ -78,8 +85,10 @@ func Open(dir string, opts Options) (*Store, error) {
 	if opts.Imports <= 0 {
 		opts.Imports = 2
 	}
+	opts.Download.MaxBytes = int64(min(opts.MaxSizeBytes, 1<<62))
 	s := &Store{
-		dir: dir, opts: opts, log: opts.Logger, slots: make(chan struct{}, opts.Imports),
+		downloads: download.New(opts.Download),
+		dir:       dir, opts: opts, log: opts.Logger, slots: make(chan struct{}, opts.Imports),
 		manifests: make(map[manifest.Digest]*manifest.Manifest), touched: make(map[manifest.Digest]time.Time),
 	}
 	if s.log == nil {
