@@ -4,7 +4,9 @@
 // Memory is bounded whatever the stream says: windows and dictionaries above
 // MaxWindow are refused. How much comes out is not bounded here; the caller
 // knows how large an image may be. A stream that ends early is
-// io.ErrUnexpectedEOF, never a quiet end.
+// io.ErrUnexpectedEOF, never a quiet end; one that cannot be unpacked is
+// ErrDamaged; what reading it gave is passed on as it is. What may stand behind
+// the data (padding, more streams) is what the stock tools take.
 package codec
 
 import (
@@ -14,7 +16,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 	"github.com/therootcompany/xz"
@@ -37,6 +38,9 @@ const MaxWindow = 128 << 20
 
 // ErrTooMuchMemory is a stream made with a larger window or dictionary.
 var ErrTooMuchMemory = errors.New("it needs a window of more than 128 MiB to unpack: compress it with less (no --long above 27)")
+
+// ErrDamaged is a stream that is not what its first bytes promise.
+var ErrDamaged = errors.New("the stream is damaged")
 
 // magics by first bytes. A skippable zstd frame may come before the data, and
 // is zstd too; its last four bits vary.
@@ -67,7 +71,8 @@ func Detect(first []byte) Format {
 // closes it; r stays the caller's. Streams put one behind the other are read
 // as one, as the tools do.
 func Open(r io.Reader) (io.ReadCloser, Format, error) {
-	br := bufio.NewReaderSize(r, 256<<10)
+	src := &source{r: r}
+	br := bufio.NewReaderSize(src, 256<<10)
 	first, err := br.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, "", fmt.Errorf("read first bytes: %w", err)
@@ -75,15 +80,15 @@ func Open(r io.Reader) (io.ReadCloser, Format, error) {
 	format := Detect(first)
 	body, err := open(br, format)
 	if err != nil {
-		return nil, format, fmt.Errorf("open %s stream: %w", format, settle(err))
+		return nil, format, fmt.Errorf("open %s stream: %w", format, src.settle(err))
 	}
-	return &stream{body: body, format: format}, format, nil
+	return &stream{body: body, format: format, src: src}, format, nil
 }
 
 func open(br *bufio.Reader, format Format) (io.ReadCloser, error) {
 	switch format {
 	case Gzip:
-		return gzip.NewReader(br)
+		return openGzip(br)
 	case XZ:
 		r, err := xz.NewReader(br, MaxWindow)
 		if err != nil {
@@ -107,6 +112,7 @@ func open(br *bufio.Reader, format Format) (io.ReadCloser, error) {
 type stream struct {
 	body   io.ReadCloser
 	format Format
+	src    *source
 }
 
 func (s *stream) Read(p []byte) (int, error) {
@@ -114,18 +120,34 @@ func (s *stream) Read(p []byte) (int, error) {
 	if err == nil || err == io.EOF {
 		return n, err
 	}
-	return n, fmt.Errorf("unpack %s stream: %w", s.format, settle(err))
+	return n, fmt.Errorf("unpack %s stream: %w", s.format, s.src.settle(err))
 }
 
 func (s *stream) Close() error { return s.body.Close() }
 
+// source remembers what reading gave, to tell it from what a decoder finds.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
 // settle maps what the libraries say to what callers ask for.
-func settle(err error) error {
+func (s *source) settle(err error) error {
 	switch {
+	case s.err != nil:
+		return s.err
 	case errors.Is(err, xz.ErrMemlimit), errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		return fmt.Errorf("%w (%w)", ErrTooMuchMemory, err)
-	case errors.Is(err, xz.ErrBuf), errors.Is(err, io.EOF):
+	case errors.Is(err, xz.ErrBuf), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: the stream is cut off (%w)", io.ErrUnexpectedEOF, err)
 	}
-	return err
+	return fmt.Errorf("%w: %w", ErrDamaged, err)
 }

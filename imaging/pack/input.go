@@ -134,8 +134,10 @@ func settle(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, codec.ErrDamaged):
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case errors.Is(err, codec.ErrTooMuchMemory):
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	return fmt.Errorf("read image: %w", err)
 }

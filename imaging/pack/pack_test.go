@@ -320,6 +320,8 @@ func TestBadInputsAreNamedAndLeaveNothing(t *testing.T) {
 		"odd size":               {make([]byte, 100_001), Raw, ErrDamaged},
 		"cut by half":            {disk[:4<<20], Raw, ErrDamaged},
 		"cut xz":                 {xz[:len(xz)/2], RawXZ, ErrDamaged},
+		"flipped bit in xz":      {flipped(xz), RawXZ, ErrDamaged},
+		"xz of a large window":   {run(t, disk, "xz", "-c", "--lzma2=dict=1536MiB"), RawXZ, ErrUnsupported},
 		"xz stated as raw":       {xz, Raw, ErrFormat},
 		"xz stated as gzip":      {xz, RawGzip, ErrFormat},
 		"raw stated as xz":       {disk, RawXZ, ErrFormat},
@@ -356,6 +358,12 @@ func TestBadInputsAreNamedAndLeaveNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+func flipped(data []byte) []byte {
+	data = bytes.Clone(data)
+	data[len(data)/2] ^= 0x40
+	return data
 }
 
 func TestCancelledPackLeavesNothing(t *testing.T) {
