@@ -25,6 +25,8 @@ type Event struct {
 	Detail    map[string]string
 	// Token resumes a watch after this event.
 	Token string
+
+	pruned uint64 // how far other events were pruned when this was read
 }
 
 // Bounds of one event: what is longer is cut.
@@ -80,10 +82,13 @@ func bound(detail map[string]string) map[string]string {
 	return out
 }
 
-// EventList lists a machine's events after a sequence (0: from the first one),
-// oldest first.
+// EventList lists a machine's events after a sequence (0: from the oldest that is
+// kept), oldest first. fault.Stale: what follows the sequence was pruned.
 func (s *Store) EventList(ctx context.Context, id machine.ID, after uint64, size int) ([]Event, error) {
 	list, err := collect(ctx, s.pool, s.sql.Get("EventList"), scanEvent, id, after, pageSize(size))
+	if err == nil && after > 0 && len(list) > 0 && list[0].Sequence != after+1 {
+		return nil, errForgotten()
+	}
 	return list, wrap(err, "list events of machine %s", id)
 }
 
@@ -92,7 +97,8 @@ func (s *Store) EventList(ctx context.Context, id machine.ID, after uint64, size
 // have just happened). An empty id means all machines. The token that
 // comes back is where to go on, also when nothing came; one that a watch of a
 // single machine gave serves only that watch. No event is ever missed or comes
-// twice, and those of one machine come in their order.
+// twice, and those of one machine come in their order. fault.Stale: events after
+// the token were pruned, so that going on would miss some.
 //
 // Across machines, events show once no older transaction of the whole PostgreSQL
 // server is under way, other databases' included.
@@ -109,7 +115,7 @@ func (s *Store) EventAfter(ctx context.Context, token string, id machine.ID, lim
 		token, err = s.eventNow(ctx, id)
 		return nil, token, err
 	case id != "" && at.xid == 0:
-		return s.eventAfterOf(ctx, id, at.sequence, limit)
+		return s.eventAfterOf(ctx, id, at, limit)
 	}
 	list, err := collect(ctx, s.pool, s.sql.Get("EventAfter"), scanEvent, at.xid, at.machine, at.sequence, id, pageSize(limit))
 	if err != nil {
@@ -118,13 +124,35 @@ func (s *Store) EventAfter(ctx context.Context, token string, id machine.ID, lim
 	if len(list) > 0 {
 		token = list[len(list)-1].Token
 	}
-	return list, token, nil
+	return list, token, s.eventsThere(ctx, at, list)
+}
+
+// eventsThere refuses a position when events after it were pruned since. One that
+// was read after the last pruning is good: it has met what was left.
+func (s *Store) eventsThere(ctx context.Context, at position, read []Event) error {
+	var pruned uint64
+	if at.xid == 0 {
+		return nil // from the oldest on
+	}
+	if len(read) > 0 {
+		pruned = read[0].pruned
+	} else if err := s.pool.QueryRow(ctx, s.sql.Get("PruneEventXid")).Scan(&pruned); err != nil {
+		return wrap(err, "look what was pruned")
+	}
+	if at.xid <= pruned && at.pruned != pruned {
+		return errForgotten()
+	}
+	return nil
 }
 
 // eventAfterOf reads on in one machine's history. Its row lock orders the
 // writers, so what can be seen has no gap and there is nothing to wait for.
-func (s *Store) eventAfterOf(ctx context.Context, id machine.ID, after uint64, limit int) ([]Event, string, error) {
+func (s *Store) eventAfterOf(ctx context.Context, id machine.ID, at position, limit int) ([]Event, string, error) {
+	after := at.sequence
 	list, err := s.EventList(ctx, id, after, limit)
+	if err == nil && at.machine != "" && len(list) > 0 && list[0].Sequence != after+1 {
+		err = errForgotten()
+	}
 	for i := range list {
 		after = list[i].Sequence
 		list[i].Token = position{machine: string(id), sequence: after}.token()
@@ -151,11 +179,11 @@ func scanEvent(r pgx.CollectableRow) (Event, error) {
 	var e Event
 	var detail []byte
 	var xid uint64
-	if err := r.Scan(&e.MachineID, &e.Sequence, &e.At, &e.Kind, &e.Text, &detail, &xid); err != nil {
+	if err := r.Scan(&e.MachineID, &e.Sequence, &e.At, &e.Kind, &e.Text, &detail, &xid, &e.pruned); err != nil {
 		return e, err
 	}
 	e.At = e.At.UTC()
-	e.Token = position{xid, string(e.MachineID), e.Sequence}.token()
+	e.Token = position{xid, string(e.MachineID), e.Sequence, e.pruned}.token()
 	return e, json.Unmarshal(detail, &e.Detail)
 }
 
@@ -165,10 +193,11 @@ type position struct {
 	xid      uint64
 	machine  string
 	sequence uint64
+	pruned   uint64 // how far events were pruned when it was read
 }
 
 func (p position) token() string {
-	text := fmt.Sprintf("%d.%s.%d", p.xid, p.machine, p.sequence)
+	text := fmt.Sprintf("%d.%s.%d.%d", p.xid, p.machine, p.sequence, p.pruned)
 	return base64.RawURLEncoding.EncodeToString([]byte(text))
 }
 
@@ -179,7 +208,7 @@ func parseToken(token string) (position, error) {
 	wrong := fault.New(fault.Invalid, "%q is no resume token of an event", cut(token, 80))
 	text, err := base64.RawURLEncoding.DecodeString(token)
 	parts := strings.Split(string(text), ".")
-	if err != nil || len(text) > 100 || len(parts) != 3 {
+	if err != nil || len(text) > 100 || len(parts) != 3 && len(parts) != 4 {
 		return position{}, wrong
 	}
 	xid, err := strconv.ParseUint(parts[0], 10, 63)
@@ -190,5 +219,11 @@ func parseToken(token string) (position, error) {
 	if err != nil || len(parts[1]) > 6 || cut(parts[1], 6) != parts[1] {
 		return position{}, wrong
 	}
-	return position{xid, parts[1], sequence}, nil
+	at := position{xid: xid, machine: parts[1], sequence: sequence}
+	if len(parts) == 4 { // tokens of the first release have three
+		if at.pruned, err = strconv.ParseUint(parts[3], 10, 63); err != nil {
+			return position{}, wrong
+		}
+	}
+	return at, nil
 }

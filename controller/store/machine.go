@@ -232,8 +232,9 @@ func (s *Store) MachineApprove(ctx context.Context, id machine.ID, newName, acto
 	return s.MachineGet(ctx, string(id))
 }
 
-// MachineDelete forgets a machine with its whole history. A machine that is
-// deployed or worked on needs force.
+// MachineDelete forgets a machine. Its events, erase receipts and lines of audit
+// stay, as does what its disks hold. A machine that is deployed or worked on
+// needs force.
 func (s *Store) MachineDelete(ctx context.Context, id machine.ID, force bool, actor string) error {
 	err := s.tx(ctx, "delete machine "+string(id), func(tx pgx.Tx) error {
 		m, err := s.machineLock(ctx, tx, id)
@@ -247,6 +248,9 @@ func (s *Store) MachineDelete(ctx context.Context, id machine.ID, force bool, ac
 		}
 		detail := map[string]string{"hostname": m.hostname, "state": string(m.state)}
 		if _, err := s.auditAdd(ctx, tx, actor, "machine.delete", string(id), detail); err != nil {
+			return err
+		}
+		if err := s.eventAdd(ctx, tx, id, machine.Event{Kind: machine.EventAudit, Text: "deleted by " + actor, Detail: detail}); err != nil {
 			return err
 		}
 		_, err = tx.Exec(ctx, s.sql.Get("MachineDelete"), id)

@@ -86,7 +86,7 @@ func (s *Store) checkKey(ctx context.Context) error {
 func (s *Store) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	for _, run := range []func(context.Context){s.runListen, s.runNotify, s.runObservations} {
+	for _, run := range []func(context.Context){s.runListen, s.runNotify, s.runObservations, s.runPrune} {
 		s.runners.Go(func() { run(ctx) })
 	}
 }

@@ -8,14 +8,14 @@ INSERT INTO event (machine_id, sequence, kind, text, detail, xid)
 VALUES ($1, $2, $3, $4, $5, $6);
 
 -- name: EventList
-SELECT machine_id, sequence, at, kind, text, detail, xid
+SELECT machine_id, sequence, at, kind, text, detail, xid, (SELECT event_xid FROM pruning)
 FROM event
 WHERE machine_id = $1 AND sequence > $2
 ORDER BY sequence
 LIMIT $3;
 
 -- name: EventAfter
-SELECT machine_id, sequence, at, kind, text, detail, xid
+SELECT machine_id, sequence, at, kind, text, detail, xid, (SELECT event_xid FROM pruning)
 FROM event
 WHERE xid < pg_snapshot_xmin(pg_current_snapshot())
     AND (xid, machine_id, sequence) > ($1::xid8, $2, $3)
