@@ -31,6 +31,7 @@ type machine struct {
 	host       host.Host
 	params     cmdline.Params
 	neighbours *links
+	session    *session.Session // set before the first order
 	log        *slog.Logger
 	// certificate is this boot's, for what is given to this machine alone.
 	certificate func() *tls.Certificate
@@ -68,6 +69,15 @@ func (m *machine) forDeploy() deploy.Machine {
 		LoadKexec:    m.loadKexec,
 		TrustedKeys:  m.trustedKeys(),
 		MemoryBytes:  m.writerMemory(),
+		Relay: &deploy.Relay{
+			MachineID:   m.session.MachineID(),
+			Listen:      func() (net.Listener, error) { return deploy.ListenBeside(m.params.Controller) },
+			Send:        m.session.SendRelay,
+			Receive:     m.session.ReceiveRelay,
+			Certificate: m.session.Certificate,
+			Authority:   m.session.Authority,
+			RingBytes:   memory() / 16,
+		},
 	}
 }
 
@@ -92,12 +102,15 @@ func (m *machine) trustedKeys() []byte {
 func architecture() string { return runtime.GOARCH }
 
 // writerMemory is an eighth of the memory, from 32 to 128 MiB.
-func (m *machine) writerMemory() int64 {
+func (m *machine) writerMemory() int64 { return min(max(memory()/8, 32<<20), 128<<20) }
+
+// memory of the machine in bytes; little when it is not known.
+func memory() int64 {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
-		return 32 << 20
+		return 256 << 20
 	}
-	return min(max(int64(info.Totalram)*int64(info.Unit)/8, 32<<20), 128<<20)
+	return int64(info.Totalram) * int64(info.Unit)
 }
 
 // client fetches frames: plain HTTP as it is (their truth is their hash), and

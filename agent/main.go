@@ -1,7 +1,8 @@
 // Command ingot-agent is what a machine runs while it belongs to Ingot: it dials
 // the controller named on the kernel command line, tells what the machine is
 // made of, tests it, writes images to its disks, erases them, and starts what
-// was installed. It offers no service of its own.
+// was installed. It offers no service of its own, except for frames of an image
+// to its peers while it deploys that image with them (imaging/relay).
 //
 // It is started by process 1 of the initramfs, without arguments, and reads
 // /proc/cmdline (see initramfs/cmdline for the parameters). Its log goes to
@@ -88,6 +89,7 @@ func run(ctx context.Context, h host.Host) error {
 		return err
 	}
 	m.certificate = s.Certificate
+	m.session = s
 	after, err := s.Run(ctx)
 	if err != nil {
 		if ctx.Err() != nil {

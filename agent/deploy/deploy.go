@@ -58,6 +58,8 @@ type Machine struct {
 	// sign.ParseKeys reads it; nil when it has none. With a list, one of its keys
 	// must have signed the image, whatever the order says.
 	TrustedKeys []byte
+	// Relay is for deploys that take part in a relay; nil: none does.
+	Relay *Relay
 	// MemoryBytes bounds the writer's buffers; 0 means 128 MiB.
 	MemoryBytes int64
 }
@@ -103,6 +105,7 @@ type deploy struct {
 	wipe     []disk.Disk    // others that bear the image's ids, to be wiped
 	others   []disk.Disk    // all but the target
 	growRoot bool           // root is the last partition
+	relay    *relayed       // nil: this deploy takes part in none
 	device   *writer.Device // open from layout to settle
 	table    *gpt.Table     // of the disk, once grown
 	root     gpt.Partition
@@ -161,6 +164,7 @@ func (d *deploy) read() error {
 
 // finish fills the result, also of a deploy that failed half-way.
 func (d *deploy) finish(r *agent.JobResult) {
+	d.leaveRelay()
 	if d.device != nil {
 		_ = d.device.Close() // only after a failure; settle reports its own
 		d.device = nil

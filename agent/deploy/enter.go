@@ -57,6 +57,7 @@ func (d *deploy) bootOrder(ctx context.Context, run *job.Run) (err error) {
 // enter decides how the system is started, and loads its kernel if that is by
 // kexec.
 func (d *deploy) enter(ctx context.Context, run *job.Run) error {
+	d.leaveRelay() // its memory is needed for the system's kernel, and who has left it serves nobody
 	if d.order.After == agent.After_AFTER_STOP {
 		d.after = job.PowerOff
 		return nil

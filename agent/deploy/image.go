@@ -17,8 +17,9 @@ type content struct {
 	manifest *manifest.Manifest
 	source   writer.Source
 	decoder  *codec.FrameDecoder
-	fetched  int            // see maxPeek
-	frames   map[int][]byte // the latest of them, maxHeld bytes at most
+	keep     func(frame int, packed []byte) // hears of each frame that is right; nil: nobody
+	fetched  int                            // see maxPeek
+	frames   map[int][]byte                 // the latest of them, maxHeld bytes at most
 }
 
 const (
@@ -77,6 +78,9 @@ func (c *content) frame(i int) ([]byte, error) {
 	wrong := &writer.HashError{Frame: i, Offset: c.manifest.FrameOffset(i), Stage: writer.StagePacked}
 	if manifest.Sum(packed) != f.PackedSHA256 {
 		return nil, wrong
+	}
+	if c.keep != nil {
+		c.keep(i, packed)
 	}
 	wrong.Stage = writer.StageContent
 	data := make([]byte, f.Size)

@@ -32,6 +32,9 @@ func (d *deploy) prepare(ctx context.Context, run *job.Run) error {
 		return err
 	}
 	defer image.close()
+	if d.joinRelay(run); d.relay != nil {
+		image.keep = d.relay.node.Keep
+	}
 	if err := d.checkLayout(run, image); err != nil {
 		return explained(err)
 	}

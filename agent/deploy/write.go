@@ -85,8 +85,10 @@ func reread(device *writer.Device) error {
 
 // write puts the image on the disk and proves that it is there.
 func (d *deploy) write(ctx context.Context, run *job.Run) error {
-	report, err := writer.Write(ctx, d.device, d.manifest, d.source, d.writerOptions(run))
+	source, options := d.throughRelay(d.writerOptions(run))
+	report, err := writer.Write(ctx, d.device, d.manifest, source, options)
 	d.written(report)
+	d.wroteThrough()
 	run.Log.Info("writer ended", "written", report.BytesWritten, "fetched", report.BytesFetched, "zeroed", report.BytesZeroed,
 		"frames_kept", report.FramesKept, "kept", report.BytesKept, "check", report.CheckTime, "write", report.WriteTime, "flush", report.FlushTime,
 		"verify", report.VerifyTime, "verified", report.Verified)

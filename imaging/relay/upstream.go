@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	"net"
 	"slices"
 	"time"
 )
@@ -12,6 +13,14 @@ type Peer struct {
 	// URLs where it serves, such as http://10.0.0.5:40123, tried in turn; https
 	// if and only if the relay is over TLS.
 	URLs []string
+}
+
+// URL is where peers reach a node that serves at the address.
+func (n *Node) URL(at net.Addr) string {
+	if n.opts.TLS != nil {
+		return "https://" + at.String()
+	}
+	return "http://" + at.String()
 }
 
 // Failure is how a peer failed, in one word.
