@@ -31,7 +31,7 @@ type machine struct {
 	host       host.Host
 	params     cmdline.Params
 	neighbours *links
-	session    *session.Session // set before the first order
+	session    *session.Session // for relays; nil: none
 	log        *slog.Logger
 	// certificate is this boot's, for what is given to this machine alone.
 	certificate func() *tls.Certificate
@@ -69,15 +69,24 @@ func (m *machine) forDeploy() deploy.Machine {
 		LoadKexec:    m.loadKexec,
 		TrustedKeys:  m.trustedKeys(),
 		MemoryBytes:  m.writerMemory(),
-		Relay: &deploy.Relay{
-			MachineID:   m.session.MachineID(),
-			Listen:      func() (net.Listener, error) { return deploy.ListenBeside(m.params.Controller) },
-			Send:        m.session.SendRelay,
-			Receive:     m.session.ReceiveRelay,
-			Certificate: m.session.Certificate,
-			Authority:   m.session.Authority,
-			RingBytes:   memory() / 16,
-		},
+		Relay:        m.relay(),
+	}
+}
+
+// relay is how a deploy shares an image with others; nil without a controller
+// that arranges it.
+func (m *machine) relay() *deploy.Relay {
+	if m.session == nil {
+		return nil
+	}
+	return &deploy.Relay{
+		MachineID:   m.session.MachineID(),
+		Listen:      func() (net.Listener, error) { return deploy.ListenBeside(m.params.Controller) },
+		Send:        m.session.SendRelay,
+		Receive:     m.session.ReceiveRelay,
+		Certificate: m.session.Certificate,
+		Authority:   m.session.Authority,
+		RingBytes:   memory() / 16,
 	}
 }
 
