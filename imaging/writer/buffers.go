@@ -23,6 +23,10 @@ func newAlignedBuffers(count, size, more int) (*alignedBuffers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("allocate %d buffers of %d bytes: %w", count, size, err)
 	}
+	// Large pages make direct I/O cheaper, which has to pin each page (a dense
+	// image: 1.4 s of kernel time without, 0.9 s with). A kernel that has none
+	// says so, and that is all right.
+	_ = unix.Madvise(mapping, unix.MADV_HUGEPAGE)
 	b := &alignedBuffers{mapping: mapping}
 	for i := range count {
 		b.each = append(b.each, mapping[i*stride:i*stride+size:i*stride+size+more])

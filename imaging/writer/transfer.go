@@ -18,7 +18,7 @@ const fetchAttempts = 3
 // goes back to it.
 type packedFrame struct {
 	index int
-	buf   []byte // capacity MaxPacked of a whole frame
+	buf   []byte
 }
 
 // transfer is the write phase: everything but the ends, with holes, checkers,
@@ -48,8 +48,8 @@ func (w *write) pipeline(ctx context.Context, runs []manifest.Run, also func(con
 	todo := make(chan manifest.Run)
 	frames := make(chan packedFrame)
 	pool := make(chan []byte, w.plan.packedBuffers)
-	for range w.plan.packedBuffers {
-		pool <- nil // allocated at first use
+	for _, buf := range w.packed.each {
+		pool <- buf
 	}
 	group.Go(func() error {
 		defer close(todo)
@@ -106,9 +106,6 @@ func (w *write) fetchRun(ctx context.Context, run manifest.Run, pool <-chan []by
 		case buf = <-pool:
 		case <-ctx.Done():
 			return ctx.Err()
-		}
-		if buf == nil {
-			buf = make([]byte, manifest.MaxPacked(w.m.FrameSizeBytes))
 		}
 		buf = buf[:f.PackedSize]
 		n, err := io.ReadFull(body, buf)

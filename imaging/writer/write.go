@@ -45,6 +45,7 @@ type write struct {
 	changed  bool // set by blank
 
 	workers  *alignedBuffers // one for each worker
+	packed   *alignedBuffers // go from fetchers to workers and back
 	readers  *alignedBuffers // for whoever reads the target
 	reading  chan []byte     // those of readers that are free
 	zero     *alignedBuffers // one, never written to
@@ -86,6 +87,9 @@ func (w *write) allocate() (err error) {
 	if w.workers, err = newAlignedBuffers(w.plan.Workers, frame, codec.Headroom); err != nil {
 		return err
 	}
+	if w.packed, err = newAlignedBuffers(w.plan.packedBuffers, int(manifest.MaxPacked(w.m.FrameSizeBytes)), 0); err != nil {
+		return err
+	}
 	if w.readers, err = newAlignedBuffers(w.plan.Workers, frame, 0); err != nil {
 		return err
 	}
@@ -100,7 +104,7 @@ func (w *write) allocate() (err error) {
 
 func (w *write) release() error {
 	var errs []error
-	for _, b := range []*alignedBuffers{w.workers, w.readers, w.zero} {
+	for _, b := range []*alignedBuffers{w.workers, w.packed, w.readers, w.zero} {
 		if b != nil {
 			errs = append(errs, b.release())
 		}
