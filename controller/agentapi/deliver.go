@@ -51,6 +51,7 @@ func (st *stream) retract(ctx context.Context, id int64) error {
 		return st.passing(err, "look for an order")
 	}
 	st.sent[id] = false
+	st.relayLeave(id)
 	if gone || o.State == machine.OrderSuperseded {
 		return st.wire.Send(cancelOf(id))
 	}
@@ -70,6 +71,7 @@ func (st *stream) deliverOne(ctx context.Context, o machine.Order) error {
 		}
 		return st.refuse(ctx, o, err)
 	}
+	st.relayEnter(m, wire)
 	if err := st.server.Store.OrderDelivered(ctx, o.ID, st.agent.generation); err != nil {
 		if fault.Is(err, fault.Stale) {
 			log.Info("order not delivered", "err", err)

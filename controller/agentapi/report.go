@@ -39,6 +39,7 @@ func (st *stream) report(ctx context.Context, r *agent.Report) error {
 		return err
 	}
 	if r.GetResult() != nil && r.GetOrderId() != 0 {
+		st.relayLeave(r.GetOrderId())
 		return st.answer(ctx, r.GetOrderId())
 	}
 	return nil

@@ -28,6 +28,7 @@ type Config struct {
 	ControllerID string
 	Jobs         Jobs
 	Board        *event.Board
+	Relay        Relay
 	Log          *slog.Logger
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"runtime/debug"
 	"time"
 
@@ -39,7 +40,8 @@ type member struct {
 	id         machine.ID
 	generation uint64
 	notAfter   time.Time
-	host       string // by which it reached us
+	host       string     // by which it reached us
+	remote     netip.Addr // by which we see it; invalid: not known
 }
 
 // stream is one agent's stream. One goroutine receives, one sends.
@@ -58,6 +60,10 @@ type stream struct {
 	sent  map[int64]bool
 	shown shown
 	pace  *pace
+	// upstream is the latest word of the relay to be sent; returned, touched by
+	// the receiver only, the orders that the relay was asked about.
+	upstream chan *agent.RelayUpstream
+	returned map[int64]bool
 }
 
 // Connect implements the service.
@@ -74,9 +80,10 @@ func (s *Server) Connect(wire agent.AgentService_ConnectServer) error {
 	defer cancel(nil)
 	st := &stream{
 		server: s, wire: wire, cancel: cancel,
-		agent: member{id: machine.ID(who.MachineID), generation: who.BootGeneration, notAfter: who.NotAfter, host: host},
+		agent: member{id: machine.ID(who.MachineID), generation: who.BootGeneration, notAfter: who.NotAfter, host: host, remote: remoteOf(wire.Context())},
 		log:   s.Log.With("machine_id", who.MachineID, "boot_generation", who.BootGeneration),
 		out:   make(chan *agent.ToAgent, outQueue), wake: make(chan struct{}, 1), sent: map[int64]bool{}, pace: newPace(),
+		upstream: make(chan *agent.RelayUpstream, 1), returned: map[int64]bool{},
 	}
 	number, _, err := s.Store.AgentOnline(ctx, st.agent.id, st.agent.generation, s.ControllerID)
 	if err != nil {
@@ -96,6 +103,7 @@ func (s *Server) Connect(wire agent.AgentService_ConnectServer) error {
 // waited for a little.
 func (st *stream) offline() {
 	st.server.Board.Drop(st.agent.id)
+	st.relayAway()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(st.wire.Context()), 10*time.Second)
 	defer cancel()
 	if err := st.server.Store.AgentOffline(ctx, st.agent.id, st.agent.generation, st.number); err != nil {
@@ -151,6 +159,10 @@ func (st *stream) send(ctx context.Context, heard <-chan struct{}, received <-ch
 			if w := m.GetWelcome(); w != nil {
 				wake, st.shown = st.wake, shownBy(w)
 			}
+		case u := <-st.upstream:
+			if err := st.wire.Send(&agent.ToAgent{Message: &agent.ToAgent_Relay{Relay: u}}); err != nil {
+				return err
+			}
 		case <-wake:
 			if err := errors.Join(st.follow(ctx), st.deliver(ctx)); err != nil {
 				return err
@@ -203,6 +215,8 @@ func (st *stream) take(ctx context.Context, m *agent.FromAgent) error {
 		return st.welcome(ctx, x.Hello)
 	case *agent.FromAgent_Report:
 		return st.report(ctx, x.Report)
+	case *agent.FromAgent_Relay:
+		return st.relayState(ctx, x.Relay)
 	case *agent.FromAgent_Progress:
 		p := x.Progress
 		st.server.Board.Put(st.agent.id, event.Progress{

@@ -20,6 +20,7 @@ import (
 	"github.com/ingot-metal/ingot/controller/boot"
 	"github.com/ingot-metal/ingot/controller/event"
 	"github.com/ingot-metal/ingot/controller/machine"
+	"github.com/ingot-metal/ingot/controller/relay"
 	"github.com/ingot-metal/ingot/controller/store"
 	"github.com/ingot-metal/ingot/controller/store/storetest"
 	"github.com/ingot-metal/ingot/proto/agent"
@@ -36,10 +37,16 @@ type rig struct {
 	config  *tls.Config
 	id      machine.ID
 	boot    uint64
+	relays  *relay.Board
 }
 
-func newRig(t *testing.T) *rig {
+// newRig makes one whose images are at these URLs, or at one by HTTP.
+func newRig(t *testing.T, urls ...string) *rig {
 	t.Helper()
+	if urls == nil {
+		urls = []string{"http://127.0.0.1/frames"}
+	}
+	board := relay.NewBoard(relay.Rules{})
 	s := storetest.New(t)
 	must(t, s.ControllerStart(t.Context(), "c1", "here"))
 	der, key, err := auth.NewAuthority(time.Now())
@@ -49,18 +56,20 @@ func newRig(t *testing.T) *rig {
 	leaf, err := authority.ServerCertificate(time.Now(), []string{"127.0.0.1"})
 	must(t, err)
 	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{leaf}, ClientAuth: tls.RequestClientCert})))
-	api := agentapi.New(agentapi.Config{Store: s, Authority: authority, ControllerID: "c1", Board: event.NewBoard(), Log: slog.New(slog.DiscardHandler)})
+	api := agentapi.New(agentapi.Config{Store: s, Authority: authority, ControllerID: "c1", Board: event.NewBoard(),
+		Jobs: agentapi.Jobs{Images: shelf{urls}}, Relay: agentapi.Relay{Board: board, RingBytes: 1 << 40}, Log: slog.New(slog.DiscardHandler)})
 	api.Register(server)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{}, 2)
+	done := make(chan struct{}, 3)
+	go func() { _ = board.Run(ctx); done <- struct{}{} }()
 	go func() { _ = server.Serve(listener); done <- struct{}{} }()
 	go func() { _ = api.Run(ctx); done <- struct{}{} }()
-	t.Cleanup(func() { cancel(); server.Stop(); <-done; <-done })
+	t.Cleanup(func() { cancel(); server.Stop(); <-done; <-done; <-done })
 	pool := x509.NewCertPool()
 	pool.AddCert(authority.Certificate)
-	r := &rig{t: t, store: s, address: listener.Addr().String(), config: &tls.Config{RootCAs: pool}}
+	r := &rig{t: t, store: s, address: listener.Addr().String(), config: &tls.Config{RootCAs: pool}, relays: board}
 	m, err := s.MachineAdd(t.Context(), store.NewMachine{Hostname: "m1", MACs: []net.HardwareAddr{mac}}, "alice")
 	must(t, err)
 	r.id = m.ID

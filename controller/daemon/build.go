@@ -61,7 +61,11 @@ func (h *house) build() (doors, rooms []part, ready string, err error) {
 	doors = append(doors, apiParts...)
 
 	agents := newAgentServer(h.leaf, h.log.With("part", "agents"))
-	rooms = append(rooms, wireAgents(h, agents))
+	board := h.newBoard(meter)
+	if board != nil {
+		rooms = append(rooms, part{"relays", board.Run})
+	}
+	rooms = append(rooms, wireAgents(h, agents, board))
 	agentLines, err := h.ports(open, h.c.AgentPort)
 	if err != nil {
 		return nil, nil, "", fmt.Errorf("listen for agents: %w", err)

@@ -45,6 +45,10 @@ type Config struct {
 	ImageRate        string `yaml:"image-rate"`
 	ImageRateSubnet  string `yaml:"image-rate-subnet"`
 	ImageRateMachine string `yaml:"image-rate-machine"`
+	Relay            string `yaml:"relay"`
+	RelayRing        string `yaml:"relay-ring"`
+	RelayRate        string `yaml:"relay-rate"`
+	RelayMembers     int    `yaml:"relay-members"`
 	ImageCacheBytes  string `yaml:"image-cache-bytes"`
 
 	MetricsPublic bool `yaml:"metrics-public"`
@@ -58,6 +62,7 @@ type Config struct {
 	gateway netip.Addr
 	egress  egress.Limits
 	cache   uint64 // bytes; 0: no limit
+	relay   relayConfig
 }
 
 // addressRange is one --dhcp-range, both ends included.
@@ -171,6 +176,10 @@ func (c *Config) flags(path *string) *flag.FlagSet {
 	list(&c.Consoles, "agent-console", "`CONSOLE` of agents, such as ttyS0,115200; repeat for more")
 	f.StringVar(&c.ImageRate, "image-rate", c.ImageRate, "most `BYTES` a second of images that this controller sends, such as 500M (default no limit)")
 	f.StringVar(&c.ImageRateSubnet, "image-rate-subnet", c.ImageRateSubnet, "the same for each subnet")
+	f.StringVar(&c.Relay, "relay", c.Relay, "`on`, tls or off: machines pass images that they are given at the same time on to each other, by TLS where tls is said or the image is private (default on)")
+	f.StringVar(&c.RelayRing, "relay-ring", c.RelayRing, "most `BYTES` of memory that a machine gives to its peers; never more than an eighth of what it has (default 1G)")
+	f.StringVar(&c.RelayRate, "relay-rate", c.RelayRate, "most `BYTES` a second that a machine gives to its peers (default no limit)")
+	f.IntVar(&c.RelayMembers, "relay-members", c.RelayMembers, "`NUMBER` of machines from which on relaying begins (default 3)")
 	f.StringVar(&c.ImageRateMachine, "image-rate-machine", c.ImageRateMachine, "the same for each machine")
 	f.StringVar(&c.ImageCacheBytes, "image-cache-bytes", c.ImageCacheBytes, "most `BYTES` that images from other controllers take here, such as 200G (default what is free, less 1 GiB)")
 	f.BoolVar(&c.MetricsPublic, "metrics-public", c.MetricsPublic, "serve /metrics without a token")
@@ -197,7 +206,7 @@ func (c *Config) Check() error {
 	if c.Name == "" {
 		c.Name, _ = os.Hostname() // a controller without a name is known by its id
 	}
-	errs := []error{c.checkPorts(), c.checkNetwork(), c.checkWords(), c.checkImages()}
+	errs := []error{c.checkPorts(), c.checkNetwork(), c.checkWords(), c.checkImages(), c.checkRelay()}
 	if err := c.level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		errs = append(errs, fmt.Errorf("--log-level %q: want debug, info, warn or error", c.LogLevel))
 	}
