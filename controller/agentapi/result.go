@@ -52,6 +52,7 @@ func resultOf(r *agent.JobResult) machine.Result {
 func deployResult(d *agent.DeployResult) *machine.DeployResult {
 	r := &machine.DeployResult{
 		ImageDigest: text(d.GetImageDigest()), DiskSerial: text(d.GetDiskSerial()), BytesFetched: d.GetBytesFetched(), BytesWritten: d.GetBytesWritten(),
+		BytesKept: d.GetBytesKept(), BytesFromPeers: d.GetBytesFromPeers(),
 		FlushedAfter: bounded(d.GetFlushedAfter().AsDuration()), VerifiedAfter: bounded(d.GetVerifiedAfter().AsDuration()), Verified: d.GetVerified(),
 		BootPath: "unknown", BootPathDetail: text(d.GetBootPathDetail()), EnteringBy: machine.EnteredByFirmware, KexecRefused: text(d.GetKexecRefused()),
 		LoaderPartitionGUID: text(d.GetLoaderPartitionGuid()), LoaderPath: text(d.GetLoaderPath()),

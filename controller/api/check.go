@@ -163,3 +163,11 @@ func checkBMCURL(address string) error {
 func access(url, user, password, pin string) power.Access {
 	return power.Access{URL: url, User: user, Password: power.NewSecret(password), CertificateSHA256: pin}
 }
+
+// wordsOr lists words, or says that there are none.
+func wordsOr(words []string, none string) string {
+	if len(words) == 0 {
+		return none
+	}
+	return strings.Join(words, ", ")
+}

@@ -73,6 +73,12 @@ func (f *filter) add(key, value string) error {
 		}
 		f.store.Hostname = strings.ToLower(value)
 		return nil
+	case "pool":
+		if err := checkPool(value); err != nil {
+			return err
+		}
+		f.store.Pool = value
+		return nil
 	case "outcome":
 		return text(func(m machine.Machine) string { return string(m.Outcome) })
 	case "reason":
@@ -96,7 +102,7 @@ func (f *filter) add(key, value string) error {
 		f.store.MAC = mac
 		return nil
 	}
-	return fault.New(fault.Invalid, "filter key %q is not known: use state, hostname, mac, outcome, reason, approved, architecture or power", key)
+	return fault.New(fault.Invalid, "filter key %q is not known: use state, hostname, mac, pool, outcome, reason, approved, architecture or power", key)
 }
 
 func (f filter) match(m machine.Machine) bool {

@@ -75,7 +75,7 @@ func (s *Server) routes(gateway http.Handler) http.Handler {
 	if s.c.Metrics != nil {
 		mux.Handle("GET /metrics", s.tokenFirst(s.c.Metrics))
 	}
-	mux.Handle("/v1/", s.tokenFirstJSON(gateway))
+	mux.Handle("/v1/", s.tokenFirstJSON(s.exportRaw(gateway)))
 	return mux
 }
 

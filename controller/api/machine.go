@@ -94,7 +94,7 @@ func (s *Server) MachineAdd(ctx context.Context, r *operator.MachineAddRequest) 
 }
 
 func newMachine(r *operator.MachineAddRequest) (store.NewMachine, error) {
-	n := store.NewMachine{Hostname: r.GetHostname(), Architecture: r.GetArchitecture(), UUID: r.GetSystemUuid()}
+	n := store.NewMachine{Hostname: r.GetHostname(), Architecture: r.GetArchitecture(), UUID: r.GetSystemUuid(), Pool: r.GetPool()}
 	if n.Architecture == "" {
 		n.Architecture = "amd64"
 	}
@@ -102,6 +102,11 @@ func newMachine(r *operator.MachineAddRequest) (store.NewMachine, error) {
 	err = errors.Join(err, checkHostname(n.Hostname), checkArchitecture(n.Architecture), checkUUID(n.UUID))
 	if err != nil {
 		return n, err
+	}
+	if n.Pool != "" {
+		if err := checkPool(n.Pool); err != nil {
+			return n, err
+		}
 	}
 	n.MACs = macs
 	if len(macs) == 0 && n.UUID == "" {
@@ -134,6 +139,24 @@ func (s *Server) MachineApprove(ctx context.Context, r *operator.MachineApproveR
 		return nil, err
 	}
 	return showMachine(m), nil
+}
+
+// MachineSet changes what an operator says of a machine.
+func (s *Server) MachineSet(ctx context.Context, r *operator.MachineSetRequest) (*operator.Machine, error) {
+	m, err := s.find(ctx, r.GetMachine())
+	if err != nil {
+		return nil, err
+	}
+	if r.Pool == nil {
+		return nil, fault.New(fault.Invalid, "nothing to change: name a pool")
+	}
+	if err := checkPool(r.GetPool()); err != nil {
+		return nil, err
+	}
+	if err := s.c.Store.MachinePoolSet(ctx, m.ID, r.GetPool(), auth.Actor(ctx)); err != nil {
+		return nil, err
+	}
+	return s.MachineGet(ctx, &operator.MachineGetRequest{Machine: string(m.ID)})
 }
 
 // MachineDelete forgets a machine.

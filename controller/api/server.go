@@ -14,6 +14,7 @@ import (
 	"github.com/ingot-metal/ingot/controller/auth"
 	"github.com/ingot-metal/ingot/controller/event"
 	"github.com/ingot-metal/ingot/controller/power"
+	"github.com/ingot-metal/ingot/imaging/manifest"
 	"github.com/ingot-metal/ingot/proto/operator"
 )
 
@@ -38,8 +39,11 @@ type Check struct {
 type Config struct {
 	Store  Store
 	Images Images
-	Open   Open
-	Board  *event.Board
+	// Manifest gets an image's canonical manifest, of another controller when
+	// there is no copy here; nil means Images.ManifestBytes.
+	Manifest func(ctx context.Context, d manifest.Digest) ([]byte, error)
+	Open     Open
+	Board    *event.Board
 	// Quirks say of models of machines what they do not survive; may be nil.
 	Quirks power.Quirks
 	// ControllerID is who is recorded as holding a copy of an imported image.
@@ -65,14 +69,16 @@ type Server struct {
 	operator.UnimplementedEventServiceServer
 	operator.UnimplementedLeaseServiceServer
 
-	c       Config
-	log     *slog.Logger
-	door    *auth.Chokepoint
-	grpc    *grpc.Server
-	inside  *bufconn.Listener
-	rest    http.Handler
-	conn    *grpc.ClientConn
-	stopped chan struct{} // closed when watches have to end
+	c        Config
+	log      *slog.Logger
+	door     *auth.Chokepoint
+	grpc     *grpc.Server
+	inside   *bufconn.Listener
+	rest     http.Handler
+	conn     *grpc.ClientConn
+	stopped  chan struct{} // closed when watches have to end
+	readers  chan struct{} // one token for each image that is read whole
+	verdicts verdicts
 }
 
 // New makes the API.
@@ -80,7 +86,10 @@ func New(c Config) (*Server, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	s := &Server{c: c, log: c.Log, door: auth.NewChokepoint(Methods(), c.Store), inside: bufconn.Listen(1 << 20), stopped: make(chan struct{})}
+	if c.Manifest == nil {
+		c.Manifest = func(_ context.Context, d manifest.Digest) ([]byte, error) { return c.Images.ManifestBytes(d) }
+	}
+	s := &Server{c: c, log: c.Log, door: auth.NewChokepoint(Methods(), c.Store), inside: bufconn.Listen(1 << 20), stopped: make(chan struct{}), readers: make(chan struct{}, readers)}
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.ChainUnaryInterceptor(s.guardUnary, s.door.Unary),

@@ -53,7 +53,7 @@ func showMachine(m machine.Machine) *operator.Machine {
 		MemoryBytes: m.MemoryBytes, CpuThreads: m.CPUThreads, PowerState: string(m.PowerState), BootMode: showBootMode(m.BootMode),
 		AgentConnected: m.AgentOnline, OperationId: m.OperationID, WishGeneration: m.WishGeneration, BootGeneration: m.BootGeneration,
 		CreatedAt: at(m.CreatedAt), StateSince: at(m.StateSince), DeadlineAt: at(m.DeadlineAt), MaasStatus: machine.MAASStatus(m.State, m.Outcome),
-		Bmc: showBMC(m.BMC), Disks: showDisks(m.Disks), Deployment: showDeployment(m.Deployed),
+		Pool: m.Pool, Bmc: showBMC(m.BMC), Disks: showDisks(m.Disks), Deployment: showDeployment(m.Deployed),
 	}
 	out.ReasonText, out.NextStep = explain(m.ID, m.Reason, m.Detail)
 	if !m.Approved && out.NextStep == "" {
@@ -111,6 +111,7 @@ func showDeployment(d *machine.Deployment) *operator.Deployment {
 		ImageDigest: digestWord(d.ImageDigest), ImageName: d.ImageName, DiskSerial: d.DiskSerial, Proof: string(d.Proof), ProvenAt: at(d.ProvenAt),
 		BootPath: d.BootPath, BootPathDetail: d.BootPathDetail, EnteredBy: string(d.EnteredBy), BytesFetched: d.BytesFetched, BytesWritten: d.BytesWritten,
 		FlushedAfter: durationpb.New(d.FlushedAfter), VerifiedAfter: durationpb.New(d.VerifiedAfter), InstanceId: d.InstanceID,
+		BytesKept: d.BytesKept, BytesFromPeers: d.BytesFromPeers,
 	}
 }
 
@@ -119,6 +120,7 @@ func (s *Server) showOperation(op machine.Operation) *operator.Operation {
 	out := &operator.Operation{
 		Id: op.ID, MachineId: string(op.MachineID), Kind: string(op.Kind), State: string(op.State), Reason: string(op.Reason), Phase: op.Phase,
 		CreatedAt: at(op.CreatedAt), FinishedAt: at(op.FinishedAt), WishGeneration: op.WishGeneration, RequestedBy: op.RequestedBy,
+		Deployment: showDeployment(op.Deployed),
 	}
 	out.ReasonText, out.NextStep = explain(op.MachineID, op.Reason, op.Detail)
 	for _, st := range op.Steps {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/ingot-metal/ingot/controller/auth"
@@ -10,6 +11,7 @@ import (
 	"github.com/ingot-metal/ingot/controller/power"
 	"github.com/ingot-metal/ingot/controller/store"
 	"github.com/ingot-metal/ingot/imaging/manifest"
+	"github.com/ingot-metal/ingot/imaging/pack"
 )
 
 // Store is what the API needs of the store; *store.Store has it. Its errors have
@@ -42,10 +44,24 @@ type Store interface {
 	EventAfter(ctx context.Context, token string, id machine.ID, limit int) ([]store.Event, string, error)
 	LeaseList(ctx context.Context, size int, token string) ([]store.LeaseRecord, string, error)
 
-	ImageGet(ctx context.Context, word string) (store.Image, error)
-	ImageList(ctx context.Context, size int, token string) ([]store.Image, string, error)
+	ImageGet(ctx context.Context, digest string) (store.Image, error)
+	ImageNamed(ctx context.Context, name string) ([]store.Image, error)
+	ImageList(ctx context.Context, name string, size int, token string) ([]store.Image, string, error)
 	ImageRecord(ctx context.Context, i store.Image, controllerID, actor string) error
 	ImageDelete(ctx context.Context, digest, actor string) error
+	ImageSign(ctx context.Context, digest string, sig store.Signature, actor string) error
+	ImageUnsign(ctx context.Context, digest, keyID, actor string) error
+	ImageTrust(ctx context.Context, pool, digest string) (store.Trust, error)
+	TrustedKeyList(ctx context.Context) ([]store.TrustedKey, error)
+	TrustedKeyAdd(ctx context.Context, k store.TrustedKey, actor string) error
+	TrustedKeyDelete(ctx context.Context, name, actor string) error
+
+	PoolList(ctx context.Context) ([]store.Pool, error)
+	PoolGet(ctx context.Context, name string) (store.Pool, error)
+	PoolAdd(ctx context.Context, p store.Pool, actor string) error
+	PoolSet(ctx context.Context, name string, requireSigned *bool, actor string) error
+	PoolDelete(ctx context.Context, name, actor string) error
+	MachinePoolSet(ctx context.Context, id machine.ID, pool, actor string) error
 }
 
 // Images keeps this controller's copies of images; *image.Store has it.
@@ -53,6 +69,11 @@ type Images interface {
 	Import(ctx context.Context, src image.Source, req image.Request) (image.Image, error)
 	Get(d manifest.Digest) (image.Image, error)
 	Delete(d manifest.Digest) error
+	ManifestBytes(d manifest.Digest) ([]byte, error)
+	Verify(ctx context.Context, d manifest.Digest, progress func(contentBytes int64)) error
+	Export(ctx context.Context, d manifest.Digest, out io.Writer, f pack.Format) error
+	BundleExport(ctx context.Context, d manifest.Digest, b image.Bundle, out io.Writer) error
+	BundleImport(ctx context.Context, in io.Reader, progress func(pack.Progress)) (image.Image, image.Bundle, error)
 }
 
 // Open makes a driver for a BMC; nothing is sent to it yet.

@@ -73,8 +73,11 @@ func (s *Server) MachineDeploy(ctx context.Context, r *operator.MachineDeployReq
 	if !m.Accepts(machine.OperationDeploy) {
 		return nil, refusal(m, machine.OperationDeploy)
 	}
-	img, err := s.imageNamed(ctx, r.GetImage())
+	img, err := s.imageNamed(ctx, r.GetImage(), m.Architecture)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.checkTrust(ctx, m, img); err != nil {
 		return nil, err
 	}
 	if err := complete(&wish, m, img, r); err != nil {
@@ -89,7 +92,7 @@ func (s *Server) MachineDeploy(ctx context.Context, r *operator.MachineDeployReq
 
 // deployWish judges what needs no machine and no image.
 func deployWish(r *operator.MachineDeployRequest) (machine.DeployWish, error) {
-	w := machine.DeployWish{Hostname: strings.ToLower(r.GetHostname()), UserData: r.GetUserData(), WipeConflicting: r.GetWipeConflicting(), Proof: machine.ProofReport}
+	w := machine.DeployWish{Hostname: strings.ToLower(r.GetHostname()), UserData: r.GetUserData(), WipeConflicting: r.GetWipeConflicting(), Reuse: r.GetReuse(), Proof: machine.ProofReport}
 	for what, word := range map[string]string{"image": r.GetImage(), "disk": r.GetDisk(), "request id": r.GetRequestId()} {
 		if err := checkWord(what, word); err != nil {
 			return w, err

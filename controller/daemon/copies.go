@@ -82,7 +82,7 @@ func (h *house) leftover(c image.Image, same bool) error {
 // forgetLost takes back what the rows say of copies that are not here any more.
 func (h *house) forgetLost(ctx context.Context, kept map[string]bool) error {
 	for token := ""; ; {
-		page, next, err := h.store.ImageList(ctx, imagePage, token)
+		page, next, err := h.store.ImageList(ctx, "", imagePage, token)
 		if err != nil {
 			return err
 		}

@@ -74,7 +74,7 @@ func (t *turn) deployment(wish *machine.DeployWish, r *machine.DeployResult) *ma
 		DiskSerial: r.DiskSerial, InstanceID: wish.InstanceID, Proof: wish.Proof,
 		BootPath: r.BootPath, BootPathDetail: r.BootPathDetail, EnteredBy: r.EnteringBy,
 		LoaderPartitionGUID: r.LoaderPartitionGUID, LoaderPath: r.LoaderPath,
-		BytesFetched: r.BytesFetched, BytesWritten: r.BytesWritten,
+		BytesFetched: r.BytesFetched, BytesWritten: r.BytesWritten, BytesKept: r.BytesKept, BytesFromPeers: r.BytesFromPeers,
 		FlushedAfter: r.FlushedAfter, VerifiedAfter: r.VerifiedAfter,
 	}
 }

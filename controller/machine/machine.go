@@ -20,6 +20,7 @@ type Machine struct {
 	ProjectID int64
 	SiteID    int64
 	Approved  bool
+	Pool      string // of machines under one policy
 
 	State      State
 	Outcome    Outcome
@@ -59,6 +60,9 @@ type Machine struct {
 
 	CreatedAt time.Time
 }
+
+// DefaultPool is where machines are that nobody put elsewhere.
+const DefaultPool = "default"
 
 // BootMode is how the firmware starts a loader.
 type BootMode string
@@ -158,6 +162,8 @@ type Deployment struct {
 	BytesWritten        uint64
 	FlushedAfter        time.Duration
 	VerifiedAfter       time.Duration
+	BytesKept           uint64 // of content, on the disk already
+	BytesFromPeers      uint64 // of BytesFetched
 }
 
 // Proof is what makes a deployed machine deployed.

@@ -47,6 +47,7 @@ type Operation struct {
 	CreatedAt      time.Time
 	FinishedAt     time.Time
 	Steps          []StepRecord
+	Deployed       *Deployment // what a deploy wrote; nil before that is proved
 }
 
 // Wish holds what was asked for, by kind; exactly one is set. The store seals
@@ -79,6 +80,7 @@ type DeployWish struct {
 	Proof           Proof    `json:"proof"`
 	Stop            bool     `json:"stop,omitempty"` // power off after verify and seed
 	WipeConflicting bool     `json:"wipe_conflicting,omitempty"`
+	Reuse           bool     `json:"reuse,omitempty"` // keep what the disk holds of it already
 	InstanceID      string   `json:"instance_id"` // new for each deploy
 	ReportToken     string   `json:"report_token"`
 }

@@ -113,6 +113,8 @@ type DeployResult struct {
 	DiskSerial          string        `json:"disk_serial"`
 	BytesFetched        uint64        `json:"bytes_fetched"`
 	BytesWritten        uint64        `json:"bytes_written"`
+	BytesKept           uint64        `json:"bytes_kept"`
+	BytesFromPeers      uint64        `json:"bytes_from_peers"`
 	FlushedAfter        time.Duration `json:"flushed_after"`
 	VerifiedAfter       time.Duration `json:"verified_after"`
 	Verified            bool          `json:"verified"`

@@ -154,7 +154,7 @@ func (s *Store) enrol(ctx context.Context, tx pgx.Tx, who Identity) (machine.ID,
 		return "", fault.New(fault.Exhausted, "%d machines wait for approval; approve or delete some first", unapproved)
 	}
 	id := newMachineID()
-	_, err := tx.Exec(ctx, s.sql.Get("MachineInsert"), id, "machine-"+string(id), false, who.uuid, who.Architecture)
+	_, err := tx.Exec(ctx, s.sql.Get("MachineInsert"), id, "machine-"+string(id), false, who.uuid, who.Architecture, machine.DefaultPool)
 	return id, err
 }
 

@@ -23,6 +23,7 @@ type MachineFilter struct {
 	Approved  *bool
 	ProjectID int64
 	Hostname  string // * stands for any letters
+	Pool      string
 	MAC       net.HardwareAddr
 	// PageSize is at most 500; 0 means 100. PageToken is what the last page
 	// returned, empty for the first one.
@@ -37,6 +38,7 @@ type NewMachine struct {
 	UUID         string
 	MACs         []net.HardwareAddr
 	BMC          *BMCAccess
+	Pool         string // empty: machine.DefaultPool
 }
 
 // BMCAccess is how a BMC is reached, with the password.
@@ -94,7 +96,7 @@ func (s *Store) machineFind(ctx context.Context, word string) (machine.ID, error
 func (s *Store) MachineList(ctx context.Context, f MachineFilter) (list []machine.Machine, next string, err error) {
 	size := pageSize(f.PageSize)
 	rows, err := s.pool.Query(ctx, s.sql.Get("MachineList"), cut(f.PageToken, 6), f.State, f.Approved, f.ProjectID,
-		pattern(f.Hostname), []byte(f.MAC), size+1)
+		pattern(f.Hostname), []byte(f.MAC), size+1, f.Pool)
 	if err != nil {
 		return nil, "", wrap(err, "list machines")
 	}
@@ -148,7 +150,13 @@ func (s *Store) MachineAdd(ctx context.Context, n NewMachine, actor string) (mac
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, s.sql.Get("MachineInsert"), id, host, true, uuid, n.Architecture); err != nil {
+		if n.Pool == "" {
+			n.Pool = machine.DefaultPool
+		}
+		if err := s.poolThere(ctx, tx, n.Pool); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, s.sql.Get("MachineInsert"), id, host, true, uuid, n.Architecture, n.Pool); err != nil {
 			return exists(err, "hostname %q is taken by another machine", host)
 		}
 		for _, mac := range n.MACs {

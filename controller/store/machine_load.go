@@ -72,7 +72,7 @@ func scanMachine(r pgx.CollectableRow) (loaded, error) {
 	err := r.Scan(&m.ID, &m.Hostname, &m.ProjectID, &m.SiteID, &m.Approved, &m.State, &m.Outcome, &m.Reason, &m.Detail,
 		&m.StateSince, &deadline, &m.WishGeneration, &m.BootGeneration, &m.LeaseToken, &m.OperationID,
 		&m.Architecture, &m.BootMode, &m.UUID, &m.Serial, &m.Vendor, &m.Product, &m.MemoryBytes, &m.CPUThreads,
-		&m.PowerState, &online, &seen, &warnings, &m.CreatedAt, &bootSeen, &m.bootSeenWhat)
+		&m.PowerState, &online, &seen, &warnings, &m.CreatedAt, &bootSeen, &m.bootSeenWhat, &m.Pool)
 	if err != nil {
 		return m, err
 	}
@@ -133,19 +133,22 @@ func (s *Store) loadBMCs(ctx context.Context, q querier, ids []string, into map[
 
 func (s *Store) loadDeployments(ctx context.Context, q querier, ids []string, into map[machine.ID]*machine.Machine) error {
 	_, err := collect(ctx, q, s.sql.Get("MachineLoadDeployments"), func(r pgx.CollectableRow) (struct{}, error) {
-		var id machine.ID
-		var d machine.Deployment
-		var proven *time.Time
-		err := r.Scan(&id, &d.OperationID, &d.ImageDigest, &d.ImageName, &d.DiskSerial, &d.InstanceID, &d.Proof, &proven,
-			&d.BootPath, &d.BootPathDetail, &d.EnteredBy, &d.LoaderPartitionGUID, &d.LoaderPath,
-			&d.BytesFetched, &d.BytesWritten, &d.FlushedAfter, &d.VerifiedAfter)
-		d.ProvenAt = instant(proven)
+		id, d, err := scanDeployment(r)
 		if m := into[id]; m != nil {
 			m.Deployed = &d
 		}
 		return struct{}{}, err
 	}, ids)
 	return err
+}
+
+func scanDeployment(r pgx.CollectableRow) (id machine.ID, d machine.Deployment, err error) {
+	var proven *time.Time
+	err = r.Scan(&id, &d.OperationID, &d.ImageDigest, &d.ImageName, &d.DiskSerial, &d.InstanceID, &d.Proof, &proven,
+		&d.BootPath, &d.BootPathDetail, &d.EnteredBy, &d.LoaderPartitionGUID, &d.LoaderPath,
+		&d.BytesFetched, &d.BytesWritten, &d.FlushedAfter, &d.VerifiedAfter, &d.BytesKept, &d.BytesFromPeers)
+	d.ProvenAt = instant(proven)
+	return id, d, err
 }
 
 // parseUUID checks a UUID; nil when there is none, or one that firmware makers

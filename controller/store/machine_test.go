@@ -210,13 +210,13 @@ func TestImages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got, err := s.ImageGet(t.Context(), "debian"); err != nil || got.Digest != newer.Digest || got.SizeBytes != 1<<40 || len(got.HostedOn) != 1 {
+	if got, err := s.ImageNamed(t.Context(), "debian"); err != nil || len(got) != 2 || got[0].Digest != newer.Digest || got[0].SizeBytes != 1<<40 || len(got[0].HostedOn) != 1 {
 		t.Errorf("by name: got %+v, %v, want the newest", got, err)
 	}
 	if got, err := s.ImageGet(t.Context(), older.Digest); err != nil || got.Digest != older.Digest {
 		t.Errorf("by digest: got %+v, %v", got, err)
 	}
-	if list, next, err := s.ImageList(t.Context(), 1, ""); err != nil || len(list) != 1 || next == "" {
+	if list, next, err := s.ImageList(t.Context(), "debian", 1, ""); err != nil || len(list) != 1 || next == "" {
 		t.Errorf("got %v, %q, %v", list, next, err)
 	}
 	if err := s.ImageDelete(t.Context(), older.Digest, "alice"); err != nil {

@@ -313,6 +313,16 @@ func (s *Store) operationLoad(ctx context.Context, q querier, ids []string) (map
 		}
 		return struct{}{}, err
 	}, ids)
+	if err != nil {
+		return nil, err
+	}
+	_, err = collect(ctx, q, s.sql.Get("OperationDeployments"), func(r pgx.CollectableRow) (struct{}, error) {
+		_, d, err := scanDeployment(r)
+		if o := byID[d.OperationID]; o != nil {
+			o.Deployed = &d
+		}
+		return struct{}{}, err
+	}, ids)
 	return byID, err
 }
 

@@ -137,7 +137,9 @@ CREATE TABLE public.deployment (
     bytes_written bigint DEFAULT 0 NOT NULL,
     flushed_after_ns bigint DEFAULT 0 NOT NULL,
     verified_after_ns bigint DEFAULT 0 NOT NULL,
-    written_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL
+    written_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL,
+    bytes_kept bigint DEFAULT 0 NOT NULL,
+    bytes_from_peers bigint DEFAULT 0 NOT NULL
 );
 COMMENT ON TABLE public.deployment IS 'What an operation put on a machine''s disk. Written by the lifecycle engine; not current any more when another one or an erase replaced it.';
 CREATE TABLE public.disk (
@@ -264,6 +266,7 @@ CREATE TABLE public.image (
     kexec_allowed boolean DEFAULT true NOT NULL,
     in_service boolean DEFAULT false NOT NULL,
     created_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL,
+    private boolean DEFAULT false NOT NULL,
     CONSTRAINT image_architecture_check CHECK ((architecture <> ''::text)),
     CONSTRAINT image_digest_check CHECK ((digest ~ '^[0-9a-f]{64}$'::text)),
     CONSTRAINT image_frame_bytes_check CHECK ((frame_bytes > 0)),
@@ -274,6 +277,7 @@ CREATE TABLE public.image (
     CONSTRAINT image_size_bytes_check CHECK ((size_bytes > 0))
 );
 COMMENT ON TABLE public.image IS 'An image by the digest of its manifest. Written by the import; in service only once it is stored and verified.';
+COMMENT ON COLUMN public.image.private IS 'Machines are given its frames over TLS only. Once private it stays so.';
 CREATE TABLE public.image_copy (
     digest text NOT NULL,
     controller_id text NOT NULL,
@@ -281,6 +285,17 @@ CREATE TABLE public.image_copy (
     pulled boolean DEFAULT false NOT NULL
 );
 COMMENT ON TABLE public.image_copy IS 'Which controller has an image''s frames on its disk. Written by that controller once they are verified; pulled from another one, and then given up when the space is needed, or imported there.';
+CREATE TABLE public.image_signature (
+    digest text NOT NULL,
+    key_id text NOT NULL,
+    signature bytea NOT NULL,
+    added_by text NOT NULL,
+    added_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL,
+    CONSTRAINT image_signature_added_by_check CHECK ((added_by <> ''::text)),
+    CONSTRAINT image_signature_key_id_check CHECK ((key_id ~ '^[0-9A-F]{16}$'::text)),
+    CONSTRAINT image_signature_signature_check CHECK (((octet_length(signature) >= 1) AND (octet_length(signature) <= 1024)))
+);
+COMMENT ON TABLE public.image_signature IS 'A detached minisign signature of an image''s manifest, as somebody brought it. Written by the operators'' API; who trusts its key is trusted_key''s to say, and the agent checks it again.';
 CREATE TABLE public.ip_range (
     id bigint NOT NULL,
     subnet_id bigint NOT NULL,
@@ -366,6 +381,7 @@ CREATE TABLE public.machine (
     lease_token bigint DEFAULT 0 NOT NULL,
     lease_expires_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL,
+    pool text DEFAULT 'default'::text NOT NULL,
     report_spent double precision DEFAULT 0 NOT NULL,
     report_spent_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL,
     report_dropped bigint DEFAULT 0 NOT NULL,
@@ -495,6 +511,13 @@ CREATE TABLE public.operation (
     CONSTRAINT operation_wish_generation_check CHECK ((wish_generation > 0))
 );
 COMMENT ON TABLE public.operation IS 'One wish and how far it is. Made by the operators'' API, brought forward by the lifecycle engine. What was asked is sealed: it holds user-data and tokens.';
+CREATE TABLE public.pool (
+    name text NOT NULL,
+    require_signed_images boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL,
+    CONSTRAINT pool_name_check CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text))
+);
+COMMENT ON TABLE public.pool IS 'Machines under one policy. Written by the operators'' API; the pool default is always there.';
 CREATE TABLE public.project (
     id bigint NOT NULL,
     name text NOT NULL,
@@ -623,6 +646,18 @@ ALTER TABLE public.token ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+CREATE TABLE public.trusted_key (
+    name text NOT NULL,
+    key_id text NOT NULL,
+    public_key text NOT NULL,
+    created_by text NOT NULL,
+    created_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL,
+    CONSTRAINT trusted_key_created_by_check CHECK ((created_by <> ''::text)),
+    CONSTRAINT trusted_key_key_id_check CHECK ((key_id ~ '^[0-9A-F]{16}$'::text)),
+    CONSTRAINT trusted_key_name_check CHECK ((name <> ''::text)),
+    CONSTRAINT trusted_key_public_key_check CHECK ((public_key <> ''::text))
+);
+COMMENT ON TABLE public.trusted_key IS 'A minisign public key whose signatures of images count. Written by the operators'' API, with an audit row for each change.';
 ALTER TABLE ONLY public.agent_certificate
     ADD CONSTRAINT agent_certificate_pkey PRIMARY KEY (serial);
 ALTER TABLE ONLY public.audit
@@ -659,6 +694,8 @@ ALTER TABLE ONLY public.image_copy
     ADD CONSTRAINT image_copy_pkey PRIMARY KEY (digest, controller_id);
 ALTER TABLE ONLY public.image
     ADD CONSTRAINT image_pkey PRIMARY KEY (digest);
+ALTER TABLE ONLY public.image_signature
+    ADD CONSTRAINT image_signature_pkey PRIMARY KEY (digest, key_id);
 ALTER TABLE ONLY public.ip_range
     ADD CONSTRAINT ip_range_dynamic EXCLUDE USING gist (box(point((subnet_id)::double precision, ((first - '0.0.0.0'::inet))::double precision), point((subnet_id)::double precision, ((last - '0.0.0.0'::inet))::double precision)) WITH &&) WHERE ((kind = 'dynamic'::text));
 ALTER TABLE ONLY public.ip_range
@@ -683,6 +720,8 @@ ALTER TABLE ONLY public.operation
     ADD CONSTRAINT operation_generation UNIQUE (machine_id, wish_generation);
 ALTER TABLE ONLY public.operation
     ADD CONSTRAINT operation_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY public.pool
+    ADD CONSTRAINT pool_pkey PRIMARY KEY (name);
 ALTER TABLE ONLY public.project
     ADD CONSTRAINT project_name_key UNIQUE (name);
 ALTER TABLE ONLY public.project
@@ -707,6 +746,10 @@ ALTER TABLE ONLY public.token
     ADD CONSTRAINT token_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.token
     ADD CONSTRAINT token_token_sha256_key UNIQUE (token_sha256);
+ALTER TABLE ONLY public.trusted_key
+    ADD CONSTRAINT trusted_key_id UNIQUE (key_id);
+ALTER TABLE ONLY public.trusted_key
+    ADD CONSTRAINT trusted_key_pkey PRIMARY KEY (name);
 CREATE INDEX agent_certificate_expiry ON public.agent_certificate USING btree (expires_at);
 CREATE INDEX agent_certificate_machine ON public.agent_certificate USING btree (machine_id, boot_generation);
 CREATE INDEX audit_subject ON public.audit USING btree (subject, id);
@@ -720,7 +763,7 @@ CREATE INDEX disk_data_found ON public.disk_data USING btree (found_in);
 CREATE INDEX disk_machine ON public.disk USING btree (machine_id);
 CREATE INDEX erase_receipt_machine ON public.erase_receipt USING btree (machine_id);
 CREATE INDEX event_watch ON public.event USING btree (xid, machine_id, sequence);
-CREATE INDEX image_name ON public.image USING btree (name, created_at DESC);
+CREATE INDEX image_name ON public.image USING btree (name, architecture, created_at DESC);
 CREATE INDEX lease_active_address ON public.lease USING btree (address) WHERE (state = 'active'::text);
 CREATE UNIQUE INDEX lease_address ON public.lease USING btree (subnet_id, address) WHERE (state <> 'released'::text);
 CREATE UNIQUE INDEX lease_client ON public.lease USING btree (subnet_id, client_key) WHERE (state <> 'declined'::text);
@@ -735,6 +778,7 @@ CREATE INDEX machine_order_claimed ON public.machine_order USING btree (machine_
 CREATE INDEX machine_order_finished ON public.machine_order USING btree (finished_at) WHERE (finished_at IS NOT NULL);
 CREATE INDEX machine_order_operation ON public.machine_order USING btree (operation_id, id);
 CREATE INDEX machine_order_unfinished ON public.machine_order USING btree (machine_id, target, id) WHERE (state = ANY (ARRAY['pending'::text, 'delivered'::text]));
+CREATE INDEX machine_pool ON public.machine USING btree (pool);
 CREATE INDEX machine_uuid ON public.machine USING btree (uuid);
 CREATE INDEX machine_wake ON public.machine USING btree (wake_at) WHERE (lease_holder = ''::text);
 CREATE UNIQUE INDEX nic_declared ON public.nic USING btree (site_id, hardware_addr) WHERE declared;
@@ -774,6 +818,8 @@ ALTER TABLE ONLY public.image_copy
     ADD CONSTRAINT image_copy_digest_fkey FOREIGN KEY (digest) REFERENCES public.image(digest) ON DELETE CASCADE;
 ALTER TABLE ONLY public.image
     ADD CONSTRAINT image_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.project(id);
+ALTER TABLE ONLY public.image_signature
+    ADD CONSTRAINT image_signature_digest_fkey FOREIGN KEY (digest) REFERENCES public.image(digest) ON DELETE CASCADE;
 ALTER TABLE ONLY public.ip_range
     ADD CONSTRAINT ip_range_subnet_id_fkey FOREIGN KEY (subnet_id) REFERENCES public.subnet(id) ON DELETE CASCADE;
 ALTER TABLE ONLY public.lease
@@ -788,6 +834,8 @@ ALTER TABLE ONLY public.machine_order
     ADD CONSTRAINT machine_order_operation_id_fkey FOREIGN KEY (operation_id) REFERENCES public.operation(id) ON DELETE CASCADE;
 ALTER TABLE ONLY public.machine_order
     ADD CONSTRAINT machine_order_site_id_fkey FOREIGN KEY (site_id) REFERENCES public.site(id);
+ALTER TABLE ONLY public.machine
+    ADD CONSTRAINT machine_pool_fkey FOREIGN KEY (pool) REFERENCES public.pool(name);
 ALTER TABLE ONLY public.machine
     ADD CONSTRAINT machine_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.project(id);
 ALTER TABLE ONLY public.machine

@@ -98,7 +98,8 @@ func (t *turn) saveDeployment(ctx context.Context) error {
 	// Whether it is proven is first_boot_report's to say, never a decision's.
 	_, err := t.tx.Exec(ctx, t.s.sql.Get("TurnDeploymentPut"), d.OperationID, t.m.id, d.ImageDigest, d.ImageName, d.DiskSerial,
 		d.InstanceID, d.Proof, d.BootPath, cut(d.BootPathDetail, 2000), d.EnteredBy, d.LoaderPartitionGUID, d.LoaderPath,
-		whole(d.BytesFetched), whole(d.BytesWritten), int64(d.FlushedAfter), int64(d.VerifiedAfter))
+		whole(d.BytesFetched), whole(d.BytesWritten), int64(d.FlushedAfter), int64(d.VerifiedAfter),
+		whole(d.BytesKept), whole(d.BytesFromPeers))
 	if err != nil {
 		return fmt.Errorf("deployment: %w", err)
 	}

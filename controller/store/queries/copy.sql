@@ -26,7 +26,7 @@ WHERE k.digest = $1 AND k.controller_id = $2 AND k.pulled AND EXISTS
 SELECT digest FROM image_copy WHERE controller_id = $1 AND pulled ORDER BY digest;
 
 -- name: ImagePrivate
-SELECT coalesce((to_jsonb(i) ->> 'private')::boolean, false) FROM image i WHERE i.digest = $1;
+SELECT private FROM image WHERE digest = $1;
 
 -- name: ImageGrant
 SELECT CASE
@@ -37,7 +37,7 @@ SELECT CASE
         WHEN o.state NOT IN ('pending', 'delivered') OR p.state NOT IN ('pending', 'running') OR m.operation_id IS DISTINCT FROM p.id
             OR p.wish_generation <> o.wish_generation THEN 'its deploy has ended'
         ELSE '' END,
-    coalesce((to_jsonb(i) ->> 'private')::boolean, false), p.project_id || '/' || p.requested_by
+    i.private, p.project_id || '/' || p.requested_by
 FROM machine_order o
 JOIN machine m ON m.id = o.machine_id
 JOIN operation p ON p.id = o.operation_id

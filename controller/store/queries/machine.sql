@@ -3,7 +3,7 @@ SELECT m.id, m.hostname, m.project_id, m.site_id, m.approved, m.state, m.outcome
     m.state_since, m.deadline_at, m.wish_generation, m.boot_generation, m.lease_token, coalesce(m.operation_id, ''),
     m.architecture, m.boot_mode, coalesce(m.uuid::text, ''), m.serial, m.vendor, m.product, m.memory_bytes, m.cpu_threads,
     m.power_state, m.agent_online AND c.heartbeat_at > ingot_now() - interval '20 seconds', m.agent_seen_at,
-    m.warnings, m.created_at, m.boot_seen_at, m.boot_seen_what
+    m.warnings, m.created_at, m.boot_seen_at, m.boot_seen_what, m.pool
 FROM machine m LEFT JOIN controller c ON c.id = m.agent_controller
 WHERE m.id = ANY ($1)
 ORDER BY m.id;
@@ -32,7 +32,7 @@ WHERE machine_id = ANY ($1);
 -- name: MachineLoadDeployments
 SELECT d.machine_id, d.operation_id, d.image_digest, d.image_name, d.disk_serial, d.instance_id, d.proof, r.at,
     d.boot_path, d.boot_path_detail, d.entered_by, d.loader_partition_guid, d.loader_path,
-    d.bytes_fetched, d.bytes_written, d.flushed_after_ns, d.verified_after_ns
+    d.bytes_fetched, d.bytes_written, d.flushed_after_ns, d.verified_after_ns, d.bytes_kept, d.bytes_from_peers
 FROM deployment d LEFT JOIN first_boot_report r ON r.operation_id = d.operation_id
 WHERE d.machine_id = ANY ($1) AND d.is_current;
 
@@ -51,6 +51,7 @@ WHERE id > $1
     AND ($3::boolean IS NULL OR approved = $3)
     AND ($4::bigint = 0 OR project_id = $4)
     AND ($5 = '' OR hostname LIKE $5)
+    AND ($8 = '' OR pool = $8)
     AND (coalesce(octet_length($6::bytea), 0) = 0 OR EXISTS (SELECT 1 FROM nic n WHERE n.machine_id = machine.id AND n.hardware_addr = $6))
 ORDER BY id
 LIMIT $7;
@@ -62,8 +63,8 @@ FROM machine WHERE id = $1
 FOR UPDATE;
 
 -- name: MachineInsert
-INSERT INTO machine (id, hostname, approved, uuid, architecture)
-VALUES ($1, $2, $3, $4, $5);
+INSERT INTO machine (id, hostname, approved, uuid, architecture, pool)
+VALUES ($1, $2, $3, $4, $5, $6);
 
 -- name: MachineApprove
 UPDATE machine SET approved = true, hostname = CASE WHEN $2 = '' THEN hostname ELSE $2 END,

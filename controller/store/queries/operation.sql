@@ -3,6 +3,13 @@ SELECT id, machine_id, kind, state, wish_generation, wish_sealed, phase, reason,
     created_at, finished_at
 FROM operation WHERE id = ANY ($1) ORDER BY id;
 
+-- name: OperationDeployments
+SELECT d.machine_id, d.operation_id, d.image_digest, d.image_name, d.disk_serial, d.instance_id, d.proof, r.at,
+    d.boot_path, d.boot_path_detail, d.entered_by, d.loader_partition_guid, d.loader_path,
+    d.bytes_fetched, d.bytes_written, d.flushed_after_ns, d.verified_after_ns, d.bytes_kept, d.bytes_from_peers
+FROM deployment d LEFT JOIN first_boot_report r ON r.operation_id = d.operation_id
+WHERE d.operation_id = ANY ($1);
+
 -- name: OperationSteps
 SELECT operation_id, name, state, detail, started_at, finished_at FROM step WHERE operation_id = ANY ($1) ORDER BY operation_id, position;
 

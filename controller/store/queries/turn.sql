@@ -53,14 +53,16 @@ UPDATE deployment SET is_current = false WHERE machine_id = $1 AND is_current AN
 
 -- name: TurnDeploymentPut
 INSERT INTO deployment (operation_id, machine_id, image_digest, image_name, disk_serial, instance_id, proof, boot_path, boot_path_detail,
-    entered_by, loader_partition_guid, loader_path, bytes_fetched, bytes_written, flushed_after_ns, verified_after_ns)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+    entered_by, loader_partition_guid, loader_path, bytes_fetched, bytes_written, flushed_after_ns, verified_after_ns,
+    bytes_kept, bytes_from_peers)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 ON CONFLICT (operation_id) DO UPDATE SET is_current = true, image_digest = excluded.image_digest, image_name = excluded.image_name,
     disk_serial = excluded.disk_serial, instance_id = excluded.instance_id, proof = excluded.proof,
     boot_path = excluded.boot_path, boot_path_detail = excluded.boot_path_detail, entered_by = excluded.entered_by,
     loader_partition_guid = excluded.loader_partition_guid, loader_path = excluded.loader_path,
     bytes_fetched = excluded.bytes_fetched, bytes_written = excluded.bytes_written,
-    flushed_after_ns = excluded.flushed_after_ns, verified_after_ns = excluded.verified_after_ns;
+    flushed_after_ns = excluded.flushed_after_ns, verified_after_ns = excluded.verified_after_ns,
+    bytes_kept = excluded.bytes_kept, bytes_from_peers = excluded.bytes_from_peers;
 
 -- name: TurnReceiptInsert
 INSERT INTO erase_receipt (operation_id, machine_id, disk_serial, disk_model, wwn, size_bytes, method, started_at, ended_at,
