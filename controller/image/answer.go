@@ -74,6 +74,7 @@ type flow struct {
 	gate  *egress.Gate
 	flow  egress.Flow
 	still func(context.Context) error // nil: no need to ask
+	stall time.Duration
 
 	status   int
 	bytes    int64
@@ -95,7 +96,7 @@ func (w *flow) end() {
 }
 
 func (w *flow) extend() {
-	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(stallMost))
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.stall))
 }
 
 func (w *flow) WriteHeader(status int) {

@@ -66,6 +66,7 @@ type Handler struct {
 	mux   *http.ServeMux
 	keep  *keeper
 	slots *slots
+	stall time.Duration
 	open  atomic.Int64
 }
 
@@ -78,7 +79,7 @@ func (s *Store) Handler(c Serving) *Handler {
 		c.Subnet = usualSubnet
 	}
 	h := &Handler{
-		store: s, c: c, mux: http.NewServeMux(), slots: newSlots(answersMost, answersOfOne),
+		store: s, c: c, mux: http.NewServeMux(), slots: newSlots(answersMost, answersOfOne), stall: stallMost,
 		keep: &keeper{access: c.Access, now: time.Now, answer: map[question]*answer{}},
 	}
 	h.mux.HandleFunc("GET /images/{digest}/manifest", func(w http.ResponseWriter, r *http.Request) { h.serve(w, r, partManifest) })
@@ -115,7 +116,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, part string) {
 	defer h.open.Add(-1)
 	start := time.Now()
 	w.Header().Set("Cache-Control", "private, no-store")
-	out := &flow{ResponseWriter: w, ctx: r.Context(), plain: r.TLS == nil, status: http.StatusOK}
+	out := &flow{ResponseWriter: w, ctx: r.Context(), plain: r.TLS == nil, stall: h.stall, status: http.StatusOK}
 	seen := Served{Part: part, Range: clip(r.Header.Get("Range"), 100)}
 	reader, err := h.c.Signer.Check(r.URL.Path, r.URL.Query())
 	if err != nil {

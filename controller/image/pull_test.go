@@ -1,0 +1,544 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ingot-metal/ingot/imaging/fetch"
+	"github.com/ingot-metal/ingot/imaging/manifest"
+	"github.com/ingot-metal/ingot/imaging/pack"
+)
+
+// ring is several controllers of one site; its rows are in memory, all else is
+// real.
+type ring struct {
+	t      *testing.T
+	signer *Signer
+
+	mu      sync.Mutex // guards the fields below
+	sources []string   // base URLs of those with a complete copy
+	kept    map[manifest.Digest]bool
+	fixed   bool // no other copy of anything: none may be given up
+	gone    bool // no image is in service any more
+}
+
+func newRing(t *testing.T) *ring {
+	t.Helper()
+	signer, err := NewSigner(nil, bytes.Repeat([]byte{5}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &ring{t: t, signer: signer, kept: map[manifest.Digest]bool{}}
+}
+
+func (r *ring) ImageSources(context.Context, manifest.Digest) ([]string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.sources), nil
+}
+
+func (r *ring) ImageCopyKeep(_ context.Context, d manifest.Digest) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kept[d] = !r.gone
+	return !r.gone, nil
+}
+
+func (r *ring) ImageCopyDrop(_ context.Context, d manifest.Digest) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fixed {
+		return false, nil
+	}
+	delete(r.kept, d)
+	return true, nil
+}
+
+func (r *ring) ImageCopiesPulled(context.Context) (out []manifest.Digest, _ error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for d := range r.kept {
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// source serves a store to the other controllers; wrap may spoil it.
+func (r *ring) source(s *Store, wrap func(http.Handler) http.Handler) *httptest.Server {
+	var h http.Handler = s.Handler(Serving{Signer: r.signer, Access: &access{}})
+	if wrap != nil {
+		h = wrap(h)
+	}
+	server := httptest.NewTLSServer(h)
+	r.t.Cleanup(server.Close)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sources = append(r.sources, server.URL)
+	return server
+}
+
+// edge is a controller without a copy.
+type edge struct {
+	store  *Store
+	puller *Puller
+	server *httptest.Server
+	ring   *ring
+}
+
+func (r *ring) edge(dir string, o PullOptions, so Options) *edge {
+	r.t.Helper()
+	so.MinFreeBytes = max(so.MinFreeBytes, 1)
+	s, err := Open(dir, so)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	o.Copies, o.Signer, o.Name = r, r.signer, "edge"
+	client := httptest.NewTLSServer(nil) // its certificate is that of all test servers
+	o.Client = client.Client()
+	r.t.Cleanup(client.Close)
+	if o.Retry.Patience == 0 {
+		o.Retry = fetch.RetryOptions{Patience: 300 * time.Millisecond, FirstWait: 5 * time.Millisecond, LongestWait: 20 * time.Millisecond}
+	}
+	e := &edge{store: s, puller: s.NewPuller(o), ring: r}
+	e.server = httptest.NewServer(s.Handler(Serving{Signer: r.signer, Access: &access{}, Puller: e.puller}))
+	r.t.Cleanup(e.close)
+	return e
+}
+
+func (e *edge) close() {
+	e.server.Close()
+	e.puller.Close()
+	e.store.Close()
+}
+
+// get reads from the edge as a machine does.
+func (e *edge) get(path, ranges string) (int, []byte, error) {
+	req, err := http.NewRequest("GET", e.server.URL+e.ring.signer.Sign(path, m1, time.Now().Add(time.Minute)), nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	if ranges != "" {
+		req.Header.Set("Range", ranges)
+	}
+	resp, err := e.server.Client().Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, body, err
+}
+
+// settled waits for the pull of an image to end, and gives how.
+func (e *edge) settled(d manifest.Digest) error {
+	e.ring.t.Helper()
+	e.puller.mu.Lock()
+	pl := e.puller.pulls[d]
+	e.puller.mu.Unlock()
+	if pl == nil {
+		e.ring.t.Fatal("nothing was pulled")
+	}
+	<-pl.done
+	return pl.failure()
+}
+
+// origin is a store with one image, and its packed bytes.
+func origin(t *testing.T) (*Store, Image, []byte) {
+	t.Helper()
+	s := open(t, t.TempDir())
+	img := mustImport(t, s, sample(20<<20+512))
+	packed, err := os.ReadFile(filepath.Join(s.path(img.Digest), pack.FramesFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, img, packed
+}
+
+// Many machines that ask a controller without a copy cost one pull, and all get
+// what the importer would have given them; afterwards the copy is as good.
+func TestPullOnceForAll(t *testing.T) {
+	t.Parallel()
+	r := newRing(t)
+	from, img, packed := origin(t)
+	var bytesOut atomic.Int64
+	r.source(from, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			c := &flow{ResponseWriter: w}
+			h.ServeHTTP(struct{ http.ResponseWriter }{c}, req)
+			bytesOut.Add(c.bytes)
+		})
+	})
+	e := r.edge(t.TempDir(), PullOptions{}, Options{})
+	var wg sync.WaitGroup
+	for i := range 12 {
+		wg.Go(func() {
+			ranges, want, status := "", packed, 200
+			if i%2 == 1 {
+				ranges, want, status = "bytes=7000000-7999999", packed[7000000:8000000], 206
+			}
+			got, body, err := e.get(FramesPath(img.Digest), ranges)
+			if err != nil || got != status || !bytes.Equal(body, want) {
+				t.Errorf("%q: %d, %d bytes, %v", ranges, got, len(body), err)
+			}
+		})
+	}
+	if data, err := e.puller.Manifest(t.Context(), img.Digest); err != nil || manifest.DigestOf(data) != img.Digest {
+		t.Errorf("manifest: %d bytes, %v", len(data), err)
+	}
+	wg.Wait()
+	if err := e.settled(img.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if limit := int64(len(packed)) * 11 / 10; bytesOut.Load() > limit || e.puller.Count().Begun != 1 {
+		t.Errorf("the source sent %d bytes of an image of %d; %+v", bytesOut.Load(), len(packed), e.puller.Count())
+	}
+	if err := e.store.Verify(t.Context(), img.Digest, nil); err != nil || !r.kept[img.Digest] {
+		t.Errorf("the copy: %v, recorded %t", err, r.kept[img.Digest])
+	}
+	if status, body, err := e.get(FramesPath(img.Digest), ""); err != nil || status != 200 || !bytes.Equal(body, packed) {
+		t.Errorf("afterwards: %d, %d bytes, %v", status, len(body), err)
+	}
+	if got := visible(t, e.store.dir); !cmp.Equal(got, []string{img.Digest.Hex()}) {
+		t.Errorf("the directory holds %v", got)
+	}
+}
+
+// A range is served while the image arrives, and what a machine waits for comes
+// before the rest.
+func TestServedWhileItArrives(t *testing.T) {
+	t.Parallel()
+	r := newRing(t)
+	from, img, packed := origin(t)
+	allowed := make(chan struct{}, 1000)
+	var mu sync.Mutex
+	var asked []string
+	r.source(from, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if strings.HasSuffix(req.URL.Path, "/frames") {
+				mu.Lock()
+				asked = append(asked, req.Header.Get("Range"))
+				mu.Unlock()
+				<-allowed
+			}
+			h.ServeHTTP(w, req)
+		})
+	})
+	e := r.edge(t.TempDir(), PullOptions{}, Options{})
+	last := img.Manifest.Frames[len(img.Manifest.Frames)-1]
+	if last.Zero {
+		t.Fatal("the sample ends in a hole")
+	}
+	end := int(last.Offset) + int(last.PackedSize)
+	got := make(chan []byte)
+	go func() {
+		_, body, err := e.get(FramesPath(img.Digest), "bytes="+itoa(int(last.Offset))+"-"+itoa(end-1))
+		if err != nil {
+			t.Error(err)
+		}
+		got <- body
+	}()
+	for range pullWorkers + 1 { // the workers' first runs, and what is waited for
+		allowed <- struct{}{}
+	}
+	if body := <-got; !bytes.Equal(body, packed[last.Offset:end]) {
+		t.Errorf("got %d bytes, want %d", len(body), end-int(last.Offset))
+	}
+	mu.Lock()
+	n := len(asked)
+	mu.Unlock()
+	if total := (len(packed) + runBytes - 1) / runBytes; n > 2*pullWorkers+1 || n > total+1 {
+		t.Errorf("the last frame came after %d of %d runs: %v", n, total, asked)
+	}
+	for range 100 {
+		allowed <- struct{}{}
+	}
+	if err := e.settled(img.Digest); err != nil {
+		t.Error(err)
+	}
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// A source that dies, lies or has nothing costs nothing but time while another
+// is there.
+func TestBadSources(t *testing.T) {
+	t.Parallel()
+	from, img, packed := origin(t)
+	garbage := func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, req)
+			for k, v := range rec.Header() {
+				w.Header()[k] = v
+			}
+			w.WriteHeader(rec.Code)
+			body := rec.Body.Bytes()
+			if strings.HasSuffix(req.URL.Path, "/frames") {
+				body = bytes.Clone(body)
+				body[len(body)/2] ^= 1
+			}
+			_, _ = w.Write(body)
+		})
+	}
+	dies := func(after int32) func(http.Handler) http.Handler {
+		var n atomic.Int32
+		return func(h http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				if n.Add(1) > after {
+					panic(http.ErrAbortHandler)
+				}
+				h.ServeHTTP(w, req)
+			})
+		}
+	}
+	badTable := func(h http.Handler) http.Handler { // what no hash covers
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, req)
+			for k, v := range rec.Header() {
+				w.Header()[k] = v
+			}
+			w.WriteHeader(rec.Code)
+			body := bytes.Clone(rec.Body.Bytes())
+			if bytes.HasSuffix(packed, body[max(0, len(body)-100):]) {
+				body[len(body)-12] ^= 1
+			}
+			_, _ = w.Write(body)
+		})
+	}
+	for name, bad := range map[string]func(http.Handler) http.Handler{
+		"garbage": garbage, "dead": dies(0), "dies half-way": dies(3), "other seek table": badTable,
+		"gone": func(http.Handler) http.Handler { return http.NotFoundHandler() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRing(t)
+			r.source(from, bad)
+			r.source(from, nil)
+			e := r.edge(t.TempDir(), PullOptions{}, Options{})
+			status, body, err := e.get(FramesPath(img.Digest), "bytes=0-"+itoa(len(packed)-1000))
+			if err != nil || status != 206 || !sameFrames(img.Manifest, packed, body) {
+				t.Errorf("%d, %d bytes, %v", status, len(body), err)
+			}
+			if err := e.settled(img.Digest); err != nil {
+				t.Error(err)
+			}
+			if err := e.store.Verify(t.Context(), img.Digest, nil); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Run(name+" alone", func(t *testing.T) {
+			t.Parallel()
+			r := newRing(t)
+			r.source(from, bad)
+			e := r.edge(t.TempDir(), PullOptions{}, Options{})
+			status, body, err := e.get(FramesPath(img.Digest), "")
+			if name != "other seek table" && err == nil && status == 200 {
+				t.Errorf("%d, %d bytes", status, len(body))
+			}
+			if err := e.settled(img.Digest); err == nil {
+				t.Error("the pull ended well")
+			}
+			if _, err := e.store.Get(img.Digest); !errors.Is(err, ErrNotFound) {
+				t.Errorf("there is a copy: %v", err)
+			}
+		})
+	}
+}
+
+// sameFrames compares what hashes cover.
+func sameFrames(m *manifest.Manifest, want, got []byte) bool {
+	for _, f := range m.Frames {
+		end := int(f.Offset) + int(f.PackedSize)
+		if !f.Zero && end <= len(got) && !bytes.Equal(want[f.Offset:end], got[f.Offset:end]) {
+			return false
+		}
+	}
+	return true
+}
+
+// What a broken pull brought is not fetched again, also after a restart; what a
+// disk made of it meanwhile is.
+func TestPullGoesOn(t *testing.T) {
+	t.Parallel()
+	r := newRing(t)
+	from, img, packed := origin(t)
+	var requests atomic.Int32
+	r.source(from, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if requests.Add(1) > 3 { // the manifest and two runs
+				panic(http.ErrAbortHandler)
+			}
+			h.ServeHTTP(w, req)
+		})
+	})
+	dir := t.TempDir()
+	e := r.edge(dir, PullOptions{}, Options{})
+	if _, err := e.puller.Manifest(t.Context(), img.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.settled(img.Digest); err == nil {
+		t.Fatal("the pull ended well")
+	}
+	first := e.puller.Count().Bytes
+	e.close()
+	if first == 0 || first >= uint64(len(packed)) {
+		t.Fatalf("the first pull brought %d bytes", first)
+	}
+	// The disk loses a frame.
+	path := filepath.Join(dir, pullPrefix+img.Digest.Hex(), pack.FramesFile)
+	half, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := 0
+	for _, f := range img.Manifest.Frames {
+		if end := int(f.Offset) + int(f.PackedSize); !f.Zero && bytes.Equal(half[f.Offset:end], packed[f.Offset:end]) {
+			half[f.Offset] ^= 1
+			lost = int(f.PackedSize)
+			break
+		}
+	}
+	if err := os.WriteFile(path, half, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.sources = nil
+	r.source(from, nil)
+	e = r.edge(dir, PullOptions{}, Options{})
+	if status, body, err := e.get(FramesPath(img.Digest), ""); err != nil || status != 200 || !bytes.Equal(body, packed) {
+		t.Fatalf("%d, %d bytes, %v", status, len(body), err)
+	}
+	if err := e.settled(img.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if second := e.puller.Count().Bytes; second > uint64(len(packed))-first+uint64(lost)+4096 {
+		t.Errorf("the pulls brought %d and %d bytes of %d, a frame of %d was lost", first, second, len(packed), lost)
+	}
+}
+
+func TestPullsNeedRoom(t *testing.T) {
+	t.Parallel()
+	from, img, packed := origin(t)
+	second := mustImport(t, from, sample(21<<20))
+	third := mustImport(t, from, sample(22<<20))
+	pulled := func(e *edge, img Image) error {
+		if _, err := e.puller.Manifest(t.Context(), img.Digest); err != nil {
+			return err
+		}
+		return e.settled(img.Digest)
+	}
+	t.Run("none at all", func(t *testing.T) {
+		t.Parallel()
+		r := newRing(t)
+		r.source(from, nil)
+		e := r.edge(t.TempDir(), PullOptions{}, Options{MinFreeBytes: 1 << 60})
+		if err := pulled(e, img); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("got %v", err)
+		}
+		if status, _, err := e.get(FramesPath(img.Digest), ""); err != nil || status != 503 {
+			t.Errorf("a machine got %d, %v", status, err)
+		}
+		if status, body, err := e.get(ManifestPath(img.Digest), ""); err != nil || (status != 503 && status != 200) {
+			t.Errorf("the manifest: %d, %d bytes, %v", status, len(body), err)
+		}
+		if got := visible(t, e.store.dir); len(got) != 0 {
+			t.Errorf("the directory holds %v", got)
+		}
+	})
+	t.Run("for one", func(t *testing.T) {
+		t.Parallel()
+		r := newRing(t)
+		r.source(from, nil)
+		e := r.edge(t.TempDir(), PullOptions{MaxBytes: uint64(len(packed)) * 5 / 2}, Options{})
+		for _, i := range []Image{img, second} {
+			if err := pulled(e, i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := pulled(e, third); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("with both in use: %v", err)
+		}
+		old := time.Now().Add(-time.Hour)
+		for i, img := range []Image{second, img} {
+			if err := os.Chtimes(e.store.path(img.Digest), old.Add(time.Duration(i)*time.Minute), old.Add(time.Duration(i)*time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.fixed = true
+		e.puller.forget(third.Digest)
+		if err := pulled(e, third); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("with the only copies: %v", err)
+		}
+		r.fixed = false
+		e.puller.forget(third.Digest)
+		if err := pulled(e, third); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{img.Digest.Hex(), third.Digest.Hex()}
+		slices.Sort(want)
+		if got := visible(t, e.store.dir); !cmp.Equal(got, want) {
+			t.Errorf("kept %v, want the most recently used %v", got, want)
+		}
+	})
+	t.Run("deleted meanwhile", func(t *testing.T) {
+		t.Parallel()
+		r := newRing(t)
+		r.source(from, nil)
+		r.gone = true
+		e := r.edge(t.TempDir(), PullOptions{}, Options{})
+		if err := pulled(e, img); err == nil {
+			t.Error("a deleted image was kept")
+		}
+		if got := visible(t, e.store.dir); len(got) != 0 {
+			t.Errorf("the directory holds %v", got)
+		}
+	})
+}
+
+// forget lets a failed pull be tried again at once.
+func (p *Puller) forget(d manifest.Digest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.pulls, d)
+}
+
+// Nobody has it: that is said at once, and to a controller that asks always.
+func TestNobodyHasIt(t *testing.T) {
+	t.Parallel()
+	r := newRing(t)
+	e := r.edge(t.TempDir(), PullOptions{}, Options{})
+	d := manifest.DigestOf([]byte("unknown"))
+	if status, _, err := e.get(FramesPath(d), ""); err != nil || status != 404 {
+		t.Errorf("got %d, %v", status, err)
+	}
+	from, img, _ := origin(t)
+	r.source(from, nil)
+	server := r.source(e.store, nil)
+	req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+r.signer.Sign(FramesPath(img.Digest), Reader{Controller: "c"}, time.Now().Add(time.Minute)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := server.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 404 || len(e.puller.pulls) > 1 {
+		t.Errorf("a controller got %d, %d pulls", resp.StatusCode, len(e.puller.pulls))
+	}
+}
