@@ -8,7 +8,7 @@ GO       := go
 VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 STATIC   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -X main.version=$(VERSION)'
 
-.PHONY: help deps build boot images demo test check lint vmtest bench generate verify clean
+.PHONY: help deps build boot images demo test check lint vmtest bench bench-imaging generate verify clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,12 @@ lint: ## vet and gofmt only
 
 bench: ## benchmarks, as ratios to what a user would pick instead
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) run ./tools/imagebench -short -dir build/bench/short
+
+bench-imaging: ## writing images: ours, what others use, and the limit; some 25 minutes, best as root
+	@tools/deps.sh bench
+	$(GO) build -trimpath -o bin/imagebench ./tools/imagebench
+	bin/imagebench $(if $(ROUNDS),-rounds $(ROUNDS))
 
 generate: ## remake the code that comes from the proto files, and docs/LIFECYCLE.md
 	$(GO) run ./tools/generate/cmd

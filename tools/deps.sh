@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that building, the lab and the tests need and
 # that are missing; says which. Asks for root only when something is missing.
+# With the argument "bench" also what the benchmarks compare with.
 set -eu
 
 packages="
@@ -12,6 +13,10 @@ grub-efi-amd64-signed shim-signed shim-helpers-amd64-signed fakeroot
 ipmitool redfishtool python3-sushy
 curl zstd lz4 xz-utils minisign pci.ids iproute2 ca-certificates
 "
+
+if [ "${1:-}" = bench ]; then
+	packages="$packages bmap-tools casync pigz openssh-client"
+fi
 
 missing=""
 for p in $packages; do

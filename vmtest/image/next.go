@@ -30,7 +30,7 @@ var (
 		"libc6", "libc-bin", "openssl", "libssl3", "curl", "libcurl4", "libgnutls30", "systemd", "udev",
 		"openssh-server", "openssh-client", "python3.11-minimal", "libpython3.11-stdlib", "perl-base", "sudo", "tzdata",
 	}
-	added = []string{"git", "vim", "vim-runtime", "tcpdump", "strace", "rsync", "tmux", "jq"}
+	added = []string{"rsync", "tcpdump", "strace", "jq", "libjq1", "libonig5", "libpcap0.8"}
 )
 
 // DebianNext returns the path of what became of the flavour, making it in

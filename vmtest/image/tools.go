@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -100,6 +101,9 @@ func (r runner) run(ctx context.Context, stdin, program string, args ...string) 
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "MTOOLS_SKIP_CHECK=1")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
+	// mmdebstrap has children, which only itself can end.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 20 * time.Second
 	err = cmd.Run()
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", program, errors.Join(err, context.Cause(ctx)), lastLines(out.String()))
