@@ -39,7 +39,7 @@ func (m *Manifest) appendCanonical(b []byte) []byte {
 	b = appendUint(append(b, `,"size_bytes":`...), m.SizeBytes)
 	b = appendUint(append(b, `,"frame_size_bytes":`...), uint64(m.FrameSizeBytes))
 	b = appendUint(append(b, `,"packed_size_bytes":`...), m.PackedSizeBytes)
-	if m.Boot != nil {
+	if m.Boot != nil && !m.Boot.empty() {
 		b = m.Boot.appendCanonical(append(b, `,"boot":`...))
 	}
 	b = m.appendHoles(append(b, `,"holes":`...))
@@ -129,6 +129,11 @@ func (boot *Boot) appendCanonical(b []byte) []byte {
 	}
 	text("cmdline", boot.Cmdline)
 	return append(b, '}')
+}
+
+func (boot *Boot) empty() bool {
+	return boot.PartitionTable == "" && boot.RootPartition == 0 && boot.ESPPartition == 0 && boot.ESPLoader == "" &&
+		boot.Kernel == "" && len(boot.Initrds) == 0 && boot.Cmdline == ""
 }
 
 func appendUint(b []byte, n uint64) []byte { return strconv.AppendUint(b, n, 10) }

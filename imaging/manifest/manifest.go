@@ -40,7 +40,7 @@ type Manifest struct {
 	SizeBytes       uint64 // of the content; for a disk a multiple of SectorSize
 	FrameSizeBytes  uint32 // content bytes in every frame but the last
 	PackedSizeBytes uint64 // length of the packed file, hole frames and seek table included
-	Boot            *Boot  // nil when nothing is known
+	Boot            *Boot  // nil when nothing is known; an empty one is written as none
 	Frames          []Frame
 }
 
