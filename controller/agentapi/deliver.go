@@ -2,6 +2,7 @@ package agentapi
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ingot-metal/ingot/controller/machine"
@@ -65,6 +66,9 @@ func (st *stream) deliverOne(ctx context.Context, o machine.Order) error {
 	}
 	log := st.log.With("order_id", o.ID, "task", o.Step)
 	wire, err := st.server.Jobs.order(ctx, m, o, st.agent.host, time.Now())
+	if err == nil {
+		err = st.server.demand(ctx, m, wire.GetDeploy())
+	}
 	if err != nil {
 		if fault.Is(err, fault.Unavailable) {
 			return st.passing(err, "make an order")
@@ -93,6 +97,9 @@ func (st *stream) refuse(ctx context.Context, o machine.Order, cause error) erro
 		o.Reason = machine.ReasonImageGone
 	case fault.Precondition:
 		o.Reason = machine.ReasonDiskGone
+	}
+	if named := new(refusal); errors.As(cause, &named) {
+		o.Reason = named.reason
 	}
 	st.sent[o.ID] = false
 	if err := st.server.Store.OrderFinish(ctx, o); err != nil && !fault.Is(err, fault.Stale) {

@@ -102,6 +102,7 @@ func (j Jobs) deploy(ctx context.Context, m machine.Machine, o machine.Order, ho
 	job := &agent.DeployJob{
 		ImageDigest: w.ImageDigest, Manifest: manifest, FrameUrls: urls,
 		Disk: disk, Seed: seed, KexecForbidden: w.KexecForbidden, After: agent.After_AFTER_BOOT, WipeConflicting: w.WipeConflicting,
+		Reuse: w.Reuse,
 	}
 	if w.Stop {
 		job.After = agent.After_AFTER_STOP

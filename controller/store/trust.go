@@ -30,7 +30,8 @@ type Trust struct {
 	Signatures [][]byte
 }
 
-// ImageTrust is what holds for an image on the machines of a pool.
+// ImageTrust is what holds for an image on the machines of a pool. An image that
+// is not known has no signatures.
 func (s *Store) ImageTrust(ctx context.Context, pool, digest string) (Trust, error) {
 	var t Trust
 	p, err := s.PoolGet(ctx, pool)
@@ -41,11 +42,12 @@ func (s *Store) ImageTrust(ctx context.Context, pool, digest string) (Trust, err
 	if t.Keys, err = s.TrustedKeyList(ctx); err != nil {
 		return t, err
 	}
-	img, err := s.ImageGet(ctx, digest)
-	for _, sig := range img.Signatures {
-		t.Signatures = append(t.Signatures, sig.Text)
-	}
-	return t, err
+	t.Signatures, err = collect(ctx, s.pool, s.sql.Get("ImageSignatures"), func(r pgx.CollectableRow) (text []byte, err error) {
+		var of, by string
+		err = r.Scan(&of, &by, &text)
+		return text, err
+	}, []string{digest})
+	return t, wrap(err, "read the signatures of image %s", cut(digest, 80))
 }
 
 // ImageSign keeps a signature; one of the same key takes its place.

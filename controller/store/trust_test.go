@@ -11,7 +11,7 @@ import (
 	"github.com/ingot-metal/ingot/proto/fault"
 )
 
-func recorded(t *testing.T, s *store.Store, c byte) store.Image {
+func imageIn(t *testing.T, s *store.Store, c byte) store.Image {
 	t.Helper()
 	i := store.Image{Digest: digest(c), Name: "debian", Version: "12", Architecture: "amd64", Kind: "disk", SizeBytes: 1 << 20, SectorBytes: 512, FrameBytes: 1 << 20}
 	if err := s.ImageRecord(t.Context(), i, "c1", "alice"); err != nil {
@@ -27,7 +27,7 @@ func keyID(n int) string { return fmt.Sprintf("%016X", n) }
 func TestRecordAgain(t *testing.T) {
 	t.Parallel()
 	s := storetest.New(t)
-	i := recorded(t, s, 'a')
+	i := imageIn(t, s, 'a')
 	for _, private := range []bool{true, false} {
 		i.Private = private
 		if err := s.ImageRecord(t.Context(), i, "c2", "alice"); err != nil {
@@ -44,7 +44,7 @@ func TestRecordAgain(t *testing.T) {
 func TestSignatures(t *testing.T) {
 	t.Parallel()
 	s := storetest.New(t)
-	i := recorded(t, s, 'a')
+	i := imageIn(t, s, 'a')
 	put := func(n int, text string) error {
 		return s.ImageSign(t.Context(), i.Digest, store.Signature{KeyID: keyID(n), Text: []byte(text)}, "alice")
 	}
@@ -150,7 +150,7 @@ func TestPools(t *testing.T) {
 func TestImageTrust(t *testing.T) {
 	t.Parallel()
 	s := storetest.New(t)
-	i := recorded(t, s, 'a')
+	i := imageIn(t, s, 'a')
 	got, err := s.ImageTrust(t.Context(), "default", i.Digest)
 	if err != nil || got.Required || len(got.Keys)+len(got.Signatures) != 0 {
 		t.Errorf("got %+v, %v, want nothing", got, err)
