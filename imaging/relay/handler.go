@@ -8,8 +8,11 @@ import (
 )
 
 const (
-	// pieceBytes is copied out of the ring and sent at once.
+	// pieceBytes is the most that is copied out of the ring and sent at once,
+	// leastPiece what it comes down to where the rate is bounded, so that a peer
+	// is not silent for long.
 	pieceBytes = 64 << 10
+	leastPiece = 4 << 10
 	// pieceLimit is how long a peer may take for it.
 	pieceLimit = 10 * time.Second
 	// waitLimit is how long a request waits for one frame.
@@ -35,7 +38,7 @@ func (n *Node) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	defer n.serves.leave(a.reader, n.opts.Now)
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	s := sender{n: n, w: w, rc: http.NewResponseController(w), ctx: r.Context(), piece: make([]byte, 0, pieceBytes)}
+	s := sender{n: n, w: w, rc: http.NewResponseController(w), ctx: r.Context(), piece: make([]byte, 0, n.serves.limit.Burst())}
 	first := sort.SearchInts(n.data, a.first)
 	for _, i := range n.data[first:] {
 		if i > a.last || !s.send(i) {
@@ -129,7 +132,7 @@ func (s *sender) frame(frame int, position uint64) bool {
 	size := int(s.n.m.Frames[frame].PackedSize)
 	kept := s.n.isKept(frame)
 	for at := 0; at < size; {
-		buf := s.piece[:pieceBytes]
+		buf := s.piece[:cap(s.piece)]
 		headed := copy(buf, head)
 		head = nil
 		n := copy(buf[headed:], kept[min(at, len(kept)):])

@@ -102,7 +102,7 @@ type member struct {
 
 func newMember(t *testing.T, img image, id string, change ...func(*Options)) *member {
 	t.Helper()
-	opts := Options{MachineID: id, Key: testKey, Stall: 500 * time.Millisecond, Patience: 2 * time.Second}
+	opts := Options{MachineID: id, Key: testKey, Stall: time.Second, Patience: 2 * time.Second}
 	for _, c := range change {
 		c(&opts)
 	}
@@ -233,4 +233,12 @@ func deadline(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+func digestOf(hex string) manifest.Digest {
+	d, err := manifest.ParseDigest(hex)
+	if err != nil {
+		panic(err)
+	}
+	return d
 }

@@ -102,7 +102,8 @@ func NewNode(m *manifest.Manifest, digest manifest.Digest, floor fetch.Source, o
 	n.progress = newProgress(m, opts.Now)
 	n.serves.limit = rate.NewLimiter(rate.Inf, pieceBytes)
 	if opts.ServeRate > 0 {
-		n.serves.limit.SetLimit(rate.Limit(opts.ServeRate))
+		piece := min(max(int(opts.ServeRate/16), leastPiece), pieceBytes)
+		n.serves.limit = rate.NewLimiter(rate.Limit(opts.ServeRate), piece)
 	}
 	return n, nil
 }
