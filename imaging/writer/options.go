@@ -111,13 +111,14 @@ type plan struct {
 	Options
 	packedBuffers int
 	maxGap        int64
+	earlyBytes    int64
 }
 
 // decoderBytes is what a zstd decoder needs beside its output.
 const decoderBytes = 1 << 20
 
 func (o Options) plan(m *manifest.Manifest) plan {
-	p := plan{Options: o, maxGap: 32 << 10}
+	p := plan{Options: o, maxGap: 32 << 10, earlyBytes: earlyBytes}
 	if p.Now == nil {
 		p.Now = time.Now
 	}

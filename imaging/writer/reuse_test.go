@@ -84,6 +84,12 @@ func (c *countingDisk) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
+func (c *countingDisk) readSoFar() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.read
+}
+
 func TestPieces(t *testing.T) {
 	t.Parallel()
 	const size = 64*granule - 512

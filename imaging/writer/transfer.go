@@ -35,6 +35,7 @@ func (w *write) transfer(ctx context.Context) error {
 			return err
 		}
 	}
+	w.next()
 	return w.pipeline(ctx, w.runsOf(data), w.zeroHoles)
 }
 
@@ -59,8 +60,13 @@ func (w *write) pipeline(ctx context.Context, runs []manifest.Run, also func(con
 		return send(ctx, todo, runs)
 	})
 	group.Go(func() error { return w.fetchAll(ctx, todo, pool, frames) })
-	for _, buf := range w.workers.each {
-		group.Go(func() error { return w.work(ctx, buf, pool, frames) })
+	done := make(chan struct{})
+	group.Go(func() error {
+		defer close(done)
+		return w.workAll(ctx, pool, frames)
+	})
+	if also != nil {
+		group.Go(func() error { return w.readBackEarly(ctx, done) })
 	}
 	return group.Wait()
 }

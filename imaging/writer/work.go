@@ -4,9 +4,19 @@ import (
 	"context"
 
 	"github.com/zeebo/xxh3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ingot-metal/ingot/imaging/codec"
 )
+
+// workAll runs the workers until there are no more frames.
+func (w *write) workAll(ctx context.Context, pool chan<- []byte, frames <-chan packedFrame) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, buf := range w.workers.each {
+		group.Go(func() error { return w.work(ctx, buf, pool, frames) })
+	}
+	return group.Wait()
+}
 
 // work decodes into its own buffer and writes from it.
 func (w *write) work(ctx context.Context, buf []byte, pool chan<- []byte, frames <-chan packedFrame) error {
@@ -15,7 +25,13 @@ func (w *write) work(ctx context.Context, buf []byte, pool chan<- []byte, frames
 		return err
 	}
 	defer dec.Close()
-	for packed := range frames {
+	for {
+		idle := w.plan.Now()
+		packed, ok := <-frames
+		if !ok {
+			return nil
+		}
+		waited := w.plan.Now().Sub(idle)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -34,10 +50,10 @@ func (w *write) work(ctx context.Context, buf []byte, pool chan<- []byte, frames
 		if err := w.put(packed.index, content); err != nil {
 			return err
 		}
+		w.note(packed.index, waited)
 		w.progress.framesWritten.Add(1)
 		w.progress.advance(int64(f.Size))
 	}
-	return nil
 }
 
 // put writes a frame to every member, or what that one lacks of it.

@@ -19,8 +19,17 @@ import (
 //
 // src may be nil if Resume will find everything in place (to verify alone).
 func Write(ctx context.Context, target Target, m *manifest.Manifest, src Source, opts Options) (Report, error) {
+	return newWrite(target, m, src, opts).do(ctx)
+}
+
+func newWrite(target Target, m *manifest.Manifest, src Source, opts Options) *write {
 	w := &write{members: membersOf(target), m: m, src: src, plan: opts.plan(m)}
 	w.progress = newMeter(w.plan, int64(m.SizeBytes))
+	w.early.enough = make(chan struct{}, 1)
+	return w
+}
+
+func (w *write) do(ctx context.Context) (Report, error) {
 	err := w.run(ctx)
 	report := w.report
 	w.progress.fill(&report)
@@ -39,6 +48,7 @@ type write struct {
 	keep    bool   // what is on the target already may stay
 	settled []bool // frame i was read from the medium as it should be, and not written since; each has one owner at a time
 	old     granules
+	early   early
 
 	blank    sync.Once // blankEnds before the first change
 	blankErr error
