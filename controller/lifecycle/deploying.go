@@ -37,7 +37,7 @@ func deploying(t *turn) {
 		Name: "deploy", Target: machine.TargetAgent, Cause: "write image " + wish.ImageName,
 		Job: machine.Job{Deploy: wish}, Limit: 55 * time.Minute, Tries: 3,
 		Irreversible: "the disk's former content is overwritten; deploy again or release",
-		Accept:       func(r machine.Result) (machine.Reason, string) { return acceptDeploy(wish, r) },
+		Accept:       func(r machine.Result) (machine.Reason, string) { return acceptDeploy(t.s.Machine, wish, r) },
 	})
 	if written == nil {
 		// What an older deploy wrote is gone once this one may begin.
@@ -61,9 +61,18 @@ func deploying(t *turn) {
 	}
 }
 
-func acceptDeploy(wish *machine.DeployWish, r machine.Result) (machine.Reason, string) {
+func acceptDeploy(m machine.Machine, wish *machine.DeployWish, r machine.Result) (machine.Reason, string) {
 	if r.Deploy == nil || !r.Deploy.Verified || r.Deploy.ImageDigest != wish.ImageDigest {
 		return machine.ReasonImageDigest, "the agent did not prove that what it read back is the image"
+	}
+	ordered := wish.Disk
+	for _, d := range m.Disks {
+		if d.Key() == wish.Disk {
+			ordered = d.Serial // none, for a disk that was ordered by its WWN
+		}
+	}
+	if r.Deploy.DiskSerial != ordered {
+		return machine.ReasonDiskOther, fmt.Sprintf("disk %s was to be written, and the agent says that it wrote disk %q", wish.Disk, r.Deploy.DiskSerial)
 	}
 	return machine.ReasonNone, ""
 }
@@ -141,7 +150,9 @@ func (t *turn) stopped(written *machine.Order) {
 // the agent instead is sent to its disk.
 func (t *turn) proven(written *machine.Order) {
 	if d := t.s.Machine.Deployed; d != nil && d.OperationID == t.s.Operation.ID && !d.ProvenAt.IsZero() {
-		t.succeed(machine.Deployed)
+		if !t.cutShort() {
+			t.succeed(machine.Deployed)
+		}
 		return
 	}
 	since := written.FinishedAt
@@ -161,15 +172,33 @@ func (t *turn) proven(written *machine.Order) {
 		t.fail(machine.ReasonSystemSilent, fmt.Sprintf("no report within %s; %s", proofLimit, t.lastSeen()))
 		return
 	}
+	if t.restart() {
+		t.wait("proof", "for the installed system to report", proofLimit)
+	}
+}
+
+// restart takes the silent system through its firmware once.
+func (t *turn) restart() bool {
 	const cause = "the installed system is silent: restart it through its firmware"
 	if t.run(bmcStep("restart-off", cause, machine.BMCJob{Action: machine.BMCOff})) == nil {
-		return
+		return false
 	}
 	if t.run(bmcStep("restart-on", cause, machine.BMCJob{Action: machine.BMCOn})) == nil {
-		return
+		return false
 	}
 	t.enteredByFirmware()
-	t.wait("proof", "for the installed system to report", proofLimit)
+	return true
+}
+
+// cutShort handles a report that came when the restart was under way: what was
+// begun is brought to its end, so that a deployed machine is not left off. It
+// returns true when the turn is decided.
+func (t *turn) cutShort() bool {
+	off := t.latest("restart-off")
+	if off == nil || off.State == machine.OrderPending || off.State == machine.OrderFailed || off.State == machine.OrderSuperseded {
+		return false // not begun: the end of the operation takes it back
+	}
+	return !t.restart()
 }
 
 // awaitProof waits for the report; a machine that loses its power meanwhile is
@@ -209,6 +238,12 @@ func (t *turn) sentToDisk(written *machine.Order, since *time.Time) bool {
 			continue
 		}
 		if last == nil && (!m.AgentOnline || m.BootGeneration <= written.BootGeneration) {
+			return true
+		}
+		if last != nil && !m.AgentOnline && last.State != machine.OrderFailed && t.s.Now.Sub(m.AgentSeenAt) > reconnectGrace {
+			// It went before it could: the power was lost again, or it left without a
+			// word. It counts from then on as a machine whose report is awaited.
+			*since = m.AgentSeenAt
 			return true
 		}
 		if t.run(step{

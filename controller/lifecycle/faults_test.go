@@ -3,6 +3,7 @@ package lifecycle_test
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -235,4 +236,100 @@ func TestActuatorOutlastsTheDatabase(t *testing.T) {
 			<-done
 		}
 	})
+}
+
+// TestAgentThatCameKeepsItsPower: what the BMC was to do is taken back, what it is
+// doing is awaited, and nothing is given to an agent that may lose its power.
+func TestAgentThatCameKeepsItsPower(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for _, tt := range []struct {
+		action    string
+		state     machine.OrderState
+		withdrawn int
+		given     int
+	}{
+		{machine.BMCOff, machine.OrderPending, 1, 0},
+		{machine.BMCOff, machine.OrderDelivered, 1, 0},
+		{machine.BMCOn, machine.OrderPending, 1, 0},
+		{machine.BMCOn, machine.OrderDelivered, 0, 1},
+		{machine.BMCOff, machine.OrderSucceeded, 0, 1},
+		{machine.BMCQuery, machine.OrderPending, 0, 1},
+	} {
+		d := lifecycle.Decide(machine.Snapshot{
+			Now:       now,
+			Machine:   machine.Machine{State: machine.Commissioning, Outcome: machine.OutcomeRunning, Approved: true, AgentOnline: true, BMC: &machine.BMC{URL: "ipmi://x"}},
+			Operation: &machine.Operation{Kind: machine.OperationCommission, State: machine.OperationRunning, Wish: commissionWish},
+			Orders: []machine.Order{{ID: 7, Step: "power-" + tt.action, Attempt: 1, Target: machine.TargetBMC, State: tt.state, CreatedAt: now,
+				Job: machine.Job{BMC: &machine.BMCJob{Action: tt.action}}}},
+		})
+		if len(d.Withdraw) != tt.withdrawn || len(d.Orders) != tt.given {
+			t.Errorf("%s %s: got %v taken back and %d orders, want %d and %d", tt.state, tt.action, d.Withdraw, len(d.Orders), tt.withdrawn, tt.given)
+		}
+	}
+}
+
+// awaitingProof is a machine whose image is written and whose report is awaited.
+func awaitingProof(now time.Time, orders ...machine.Order) machine.Snapshot {
+	wish := machine.Wish{Deploy: &machine.DeployWish{ImageDigest: "sha256:1", Disk: "S1", Proof: machine.ProofReport}}
+	written := machine.Order{Step: "deploy", Attempt: 1, Target: machine.TargetAgent, State: machine.OrderSucceeded, BootGeneration: 1, FinishedAt: now.Add(-10 * time.Minute),
+		Result: machine.Result{Deploy: &machine.DeployResult{ImageDigest: "sha256:1", DiskSerial: "S1", Verified: true, BootPath: "checked"}}}
+	return machine.Snapshot{
+		Now: now,
+		Machine: machine.Machine{State: machine.Deploying, Outcome: machine.OutcomeRunning, Approved: true, BootGeneration: 2, BMC: &machine.BMC{URL: "ipmi://x"},
+			Disks: []machine.Disk{{Serial: "S1"}, {Serial: "S2"}}, Deployed: &machine.Deployment{OperationID: "op-1", Proof: machine.ProofReport}},
+		Operation: &machine.Operation{ID: "op-1", Kind: machine.OperationDeploy, State: machine.OperationRunning, Wish: wish, CreatedAt: now.Add(-20 * time.Minute)},
+		Orders:    append([]machine.Order{written}, orders...),
+	}
+}
+
+// TestPowerLostOnTheWayToTheDisk: the order to restart can give no result any
+// more; the power is looked at, and no agent is blamed.
+func TestPowerLostOnTheWayToTheDisk(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	s := awaitingProof(now, machine.Order{ID: 2, Step: "to-disk-1", Attempt: 1, Target: machine.TargetAgent, State: machine.OrderDelivered, BootGeneration: 2, CreatedAt: now.Add(-6 * time.Minute)})
+	s.Machine.AgentSeenAt = now.Add(-5 * time.Minute)
+	d := lifecycle.Decide(s)
+	if d.Wait == nil || len(d.Orders) != 1 || d.Orders[0].Job.BMC == nil || d.Orders[0].Job.BMC.Action != machine.BMCQuery {
+		t.Fatalf("got %+v, end %+v, want the power to be looked at", d.Orders, d.End)
+	}
+	look := d.Orders[0]
+	look.State, look.FinishedAt, look.Result.Power = machine.OrderSucceeded, now, machine.PowerOff
+	s.Orders = append(s.Orders, look)
+	if d = lifecycle.Decide(s); len(d.Orders) != 1 || d.Orders[0].Step != "power-back-1" {
+		t.Errorf("got %+v, want the power back", d.Orders)
+	}
+}
+
+// TestReportDuringTheRestart: a system that was late is not left switched off.
+func TestReportDuringTheRestart(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for state, want := range map[machine.OrderState]string{machine.OrderPending: "end", machine.OrderDelivered: "wait", machine.OrderSucceeded: "restart-on"} {
+		s := awaitingProof(now, machine.Order{ID: 2, Step: "restart-off", Attempt: 1, Target: machine.TargetBMC, State: state, CreatedAt: now, FinishedAt: now,
+			Job: machine.Job{BMC: &machine.BMCJob{Action: machine.BMCOff}}})
+		s.Machine.Deployed.ProvenAt = now
+		d := lifecycle.Decide(s)
+		got := "wait"
+		if d.End != nil {
+			got = "end"
+		}
+		if len(d.Orders) > 0 {
+			got = d.Orders[0].Step
+		}
+		if got != want {
+			t.Errorf("power-off %s: got %s, want %s", state, got, want)
+		}
+	}
+}
+
+// TestOtherDiskWritten fails by name, whatever was proved of that disk.
+func TestOtherDiskWritten(t *testing.T) {
+	t.Parallel()
+	s := awaitingProof(time.Now())
+	s.Orders[0].Result.Deploy.DiskSerial = "S2"
+	if d := lifecycle.Decide(s); d.End == nil || d.End.Reason != machine.ReasonDiskOther || !strings.Contains(d.End.Detail, "S1") || !strings.Contains(d.End.Detail, "S2") {
+		t.Errorf("got %+v, want %s with both disks named", d.End, machine.ReasonDiskOther)
+	}
 }

@@ -40,7 +40,7 @@ const (
 func (t *turn) agentPresent() bool {
 	m := t.s.Machine
 	if m.AgentOnline {
-		return true
+		return !t.powerComing()
 	}
 	if left := reconnectGrace - t.s.Now.Sub(m.AgentSeenAt); left > 0 && !t.leftForSystem() {
 		t.wait("agent", "for the agent to connect again", left)
@@ -60,6 +60,37 @@ func (t *turn) agentPresent() bool {
 	}
 	t.fail(t.silence(), fmt.Sprintf("powered on %d times; %s", bootRounds, t.lastSeen()))
 	return false
+}
+
+// powerComing takes back what was ordered of the BMC to bring an agent that has
+// come by itself meanwhile. A power-off that the BMC is being told already is
+// awaited, unless its controller is gone: nothing is given to an agent that may
+// lose its power. It returns true when the turn is decided.
+func (t *turn) powerComing() bool {
+	begun := ""
+	for _, o := range t.s.Orders {
+		if o.Target != machine.TargetBMC || o.Job.BMC == nil || o.Job.BMC.Action == machine.BMCQuery {
+			continue
+		}
+		off := o.Job.BMC.Action == machine.BMCOff || o.Job.BMC.Action == machine.BMCSoftOff
+		switch {
+		case o.State == machine.OrderDelivered && off:
+			begun = o.Step
+			t.d.Withdraw = append(t.d.Withdraw, o.ID)
+		case o.State == machine.OrderPending:
+			t.d.Withdraw = append(t.d.Withdraw, o.ID)
+		}
+	}
+	switch {
+	case len(t.d.Withdraw) == 0:
+		return false
+	case begun != "":
+		t.wait("agent", "for the BMC to end "+begun+", which was begun before the agent came", 5*time.Second)
+		return true
+	}
+	t.event(machine.EventStep, "the agent came by itself: what the BMC was to do is taken back")
+	t.wait("agent", "for orders to be taken back", 0)
+	return true
 }
 
 // leftForSystem reports whether the agent that was seen last has left the

@@ -39,6 +39,7 @@ type world struct {
 	plugAt      time.Time // zero: not at a set time
 	failsLeft   int       // writes that end with a disk error
 	bmcDownTill time.Time
+	slowBMC     bool      // orders for it lie about, and take long; somebody presses the button
 	deadline    time.Time // of the present state; zero: none
 	timeouts    int
 	given       map[string]int
@@ -135,6 +136,11 @@ func (w *world) save(d machine.Decision) {
 	for _, r := range d.Receipts {
 		w.erased(r)
 	}
+	for i := range w.orders {
+		if o := &w.orders[i]; slices.Contains(d.Withdraw, o.ID) && o.State == machine.OrderPending {
+			o.State = machine.OrderSuperseded
+		}
+	}
 	w.op.Phase = d.Phase
 	w.op.Steps = append(w.op.Steps, d.Steps...)
 	if d.Deployed != nil {
@@ -226,6 +232,9 @@ func (w *world) act() {
 		w.plugPulls++
 		w.off()
 	}
+	if w.slowBMC && w.m.PowerState == machine.PowerOff && w.rand.IntN(60) == 0 {
+		w.m.PowerState, w.booting, w.bootedAt = machine.PowerOn, true, w.now
+	}
 	if !w.plugAt.IsZero() && w.now.After(w.plugAt) {
 		w.plugAt = time.Time{}
 		w.off()
@@ -277,6 +286,13 @@ func (w *world) booted() {
 
 func (w *world) carryOut(o *machine.Order) {
 	if o.Target == machine.TargetBMC {
+		if w.slowBMC && w.rand.IntN(15) != 0 {
+			return
+		}
+		if w.slowBMC && o.State == machine.OrderPending {
+			o.State = machine.OrderDelivered
+			return
+		}
 		w.bmc(o)
 		return
 	}
@@ -328,6 +344,11 @@ func (w *world) bmc(o *machine.Order) {
 			w.m.PowerState, w.booting, w.bootedAt = machine.PowerOn, true, w.now
 		}
 	case machine.BMCOff:
+		for _, o := range w.orders {
+			if w.m.AgentOnline && o.Target == machine.TargetAgent && o.State == machine.OrderDelivered && o.BootGeneration == w.m.BootGeneration && w.op.Kind != machine.OperationPower {
+				w.t.Fatalf("power is cut under an agent that works on %s", o.Step)
+			}
+		}
 		w.off()
 	case machine.BMCBootAgentOnce:
 		w.agentOnce = true

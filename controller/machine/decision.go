@@ -23,6 +23,7 @@ type Decision struct {
 	End  *End
 
 	Orders           []Order      // to be given
+	Withdraw         []int64      // orders to be taken back, but for those that somebody is carrying out
 	Steps            []StepRecord // to be added or brought up to date, by name
 	Phase            string       // of the operation, for a person
 	Events           []Event

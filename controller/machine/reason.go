@@ -47,6 +47,7 @@ const (
 	ReasonInventory        Reason = "inventory_incomplete"
 	ReasonSystemSilent     Reason = "installed_system_silent"
 	ReasonDiskHoldsData    Reason = "disk_holds_data"
+	ReasonDiskOther        Reason = "other_disk_written"
 	ReasonDiskLost         Reason = "disk_lost_with_data"
 	ReasonEraseUnverified  Reason = "erase_not_verified"
 	ReasonAgentError       Reason = "agent_error"
@@ -97,6 +98,7 @@ var Catalogue = []Cause{
 	{ReasonInventory, "The inventory lacks something that is needed.", "See the collection's errors: GET /v1/machines/ID/collection"},
 	{ReasonSystemSilent, "The installed system did not report, after a restart too.", "Look at its console; check that the image runs cloud-init, or deploy with --proof none."},
 	{ReasonDiskHoldsData, "A disk may still hold what an earlier owner left, so the machine is not free.", "Erase it: ingot machine release ID --erase"},
+	{ReasonDiskOther, "The agent wrote another disk than the one that was ordered.", "Look at both disks, which the detail names. Then erase them: ingot machine release ID --erase"},
 	{ReasonDiskLost, "A disk that holds what an owner left is no longer in the machine.", "Put it back and release the machine, or, when it is destroyed, commission the machine and vouch for that disk."},
 	{ReasonEraseUnverified, "An erased disk still had data when it was read back.", "Repeat the release; or take the disk named in the detail out, destroy it, commission the machine and vouch for that disk."},
 	{ReasonAgentError, "The agent could not do its job.", "See the detail, and the agent's lines in the controller's log; then repeat."},

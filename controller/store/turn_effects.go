@@ -10,9 +10,14 @@ import (
 	"github.com/ingot-metal/ingot/proto/fault"
 )
 
-// saveOrders gives the decision's orders; one that was given already counts
+// saveOrders takes orders back and gives the decision's; one that was given already counts
 // once. A machine that nobody approved gets none.
 func (t *turn) saveOrders(ctx context.Context) error {
+	if len(t.d.Withdraw) > 0 {
+		if _, err := t.tx.Exec(ctx, t.s.sql.Get("TurnWithdraw"), t.m.id, t.d.Withdraw); err != nil {
+			return fmt.Errorf("take orders back: %w", err)
+		}
+	}
 	for _, o := range t.d.Orders {
 		if !t.m.approved {
 			return fault.New(fault.Denied, "machine %s is not approved: no order is given to it", t.m.id)

@@ -36,6 +36,10 @@ ON CONFLICT (operation_id, name) DO UPDATE SET state = excluded.state, detail = 
 UPDATE machine_order SET state = 'superseded'
 WHERE machine_id = $1 AND target = $2 AND lease_token < $3 AND state IN ('pending', 'delivered');
 
+-- name: TurnWithdraw
+UPDATE machine_order SET state = 'superseded'
+WHERE machine_id = $1 AND id = ANY ($2) AND (state = 'pending' OR (state = 'delivered' AND claim_expires_at <= ingot_now()));
+
 -- name: TurnOrderKnown
 SELECT EXISTS (SELECT 1 FROM machine_order WHERE operation_id = $1 AND step = $2 AND attempt = $3 AND target = $4);
 
