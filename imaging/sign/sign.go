@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
@@ -185,4 +186,20 @@ func ParseKeys(list string) ([]string, error) {
 		return nil, fmt.Errorf("list of trusted keys: %w: there is no key in it", ErrMalformed)
 	}
 	return keys, nil
+}
+
+// OfStream is By for what does not fit into memory. A signature of the older
+// kind, which is made without hashing first, is ErrMalformed here.
+func (s Signature) OfStream(k Key, r io.Reader) (comment string, ok bool, err error) {
+	if s.read.Algorithm != minisign.HashEdDSA {
+		return "", false, fmt.Errorf("signature: %w: it is of the older kind; sign with minisign 0.10 or newer, which hashes first", ErrMalformed)
+	}
+	hashed := minisign.NewReader(r)
+	if _, err := io.Copy(io.Discard, hashed); err != nil {
+		return "", false, err
+	}
+	if s.KeyID() != k.ID() || !hashed.Verify(k.key, s.text) {
+		return "", false, nil
+	}
+	return s.read.TrustedComment, true, nil
 }

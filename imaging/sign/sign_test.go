@@ -293,3 +293,36 @@ func TestParseKeys(t *testing.T) {
 		}
 	}
 }
+
+func TestOfStream(t *testing.T) {
+	t.Parallel()
+	mine, other := newSecret(t), newSecret(t)
+	s, err := sign.ParseSignature(signed(t, mine, message))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		key  sign.Key
+		text []byte
+		want bool
+	}{{mine.Public(), message, true}, {other.Public(), message, false}, {mine.Public(), message[1:], false}} {
+		comment, ok, err := s.OfStream(c.key, bytes.NewReader(c.text))
+		if err != nil || ok != c.want || (comment != "") != c.want {
+			t.Errorf("got %q %v %v, want %v", comment, ok, err, c.want)
+		}
+	}
+	_, private, err := minisign.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := sign.ParseKey(private.Public().(minisign.PublicKey).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = sign.ParseSignature(minisign.Sign(private, message)); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := s.OfStream(key, bytes.NewReader(message)); ok || !errors.Is(err, sign.ErrMalformed) {
+		t.Errorf("legacy: got %v %v, want %v", ok, err, sign.ErrMalformed)
+	}
+}

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -13,41 +13,150 @@ import (
 )
 
 func (c *cli) image() *cobra.Command {
-	return group("image", "Images: operating systems for disks", c.imageList(), c.imageShow(), c.imageImport(), c.imageDelete())
+	return group("image", "Images: operating systems for disks",
+		c.imageList(), c.imageShow(), c.imageImport(), c.imageExport(), c.imageVerify(), c.imageSign(), c.imageTrust(), c.imageKey(),
+		c.imageDelete(), c.imagePrune())
+}
+
+// images reads a list to its end.
+func images(cmd *cobra.Command, conn *grpc.ClientConn, name string) (*operator.ImageListResponse, error) {
+	list := &operator.ImageListResponse{}
+	err := pages(func(token string) (string, error) {
+		page, err := operator.NewImageServiceClient(conn).ImageList(cmd.Context(), &operator.ImageListRequest{Name: name, PageToken: token})
+		list.Images = append(list.Images, page.GetImages()...)
+		return page.GetNextPageToken(), err
+	})
+	return list, err
 }
 
 func (c *cli) imageList() *cobra.Command {
-	return &cobra.Command{Use: "list", Short: "List images", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
+	var name string
+	cmd := &cobra.Command{Use: "list", Short: "List images", Args: exactly(), RunE: func(cmd *cobra.Command, _ []string) error {
 		return c.with(func(conn *grpc.ClientConn) error {
-			list := &operator.ImageListResponse{}
-			if err := pages(func(token string) (string, error) {
-				page, err := operator.NewImageServiceClient(conn).ImageList(cmd.Context(), &operator.ImageListRequest{PageToken: token})
-				list.Images = append(list.Images, page.GetImages()...)
-				return page.GetNextPageToken(), err
-			}); err != nil {
+			list, err := images(cmd, conn, name)
+			if err != nil {
 				return err
 			}
-			return c.show(list, func() {
-				var rows [][]string
-				for _, i := range list.GetImages() {
-					rows = append(rows, []string{i.GetName(), i.GetVersion(), i.GetArchitecture(), i.GetKind(), size(i.GetSizeBytes()), size(i.GetPackedSizeBytes()), i.GetDigest()})
-				}
-				c.table("NAME VERSION ARCH KIND SIZE PACKED DIGEST", rows)
-			})
+			return c.show(list, func() { c.imageTable(list.GetImages()) })
 		})
 	}}
+	cmd.Flags().StringVar(&name, "name", "", "only of this name")
+	return cmd
+}
+
+func (c *cli) imageTable(list []*operator.Image) {
+	var rows [][]string
+	for _, i := range list {
+		var signed []string
+		for _, s := range i.GetSignatures() {
+			if s.GetTrustedBy() != "" {
+				signed = append(signed, s.GetTrustedBy())
+			}
+		}
+		rows = append(rows, []string{i.GetName(), i.GetVersion(), i.GetArchitecture(), i.GetKind(), size(i.GetSizeBytes()), size(i.GetPackedSizeBytes()),
+			yes(i.GetPrivate(), "private"), strings.Join(signed, ","), used(i), i.GetDigest()})
+	}
+	c.table("NAME VERSION ARCH KIND SIZE PACKED ACCESS SIGNED-BY USED DIGEST", rows)
+}
+
+// used is by how many machines; the API names a hundred.
+func used(i *operator.Image) string {
+	n := len(i.GetInUseBy())
+	if n >= 100 {
+		return "100+"
+	}
+	return fmt.Sprint(n)
+}
+
+// imageLabel is what an image is called by.
+func imageLabel(i *operator.Image) string {
+	if i.GetVersion() == "" {
+		return i.GetName()
+	}
+	return i.GetName() + "@" + i.GetVersion()
 }
 
 func (c *cli) imageShow() *cobra.Command {
-	return &cobra.Command{Use: "show IMAGE", Short: "Show an image, by name or digest", Args: exactly("an image"), RunE: func(cmd *cobra.Command, args []string) error {
+	return &cobra.Command{Use: "show IMAGE", Short: "Show an image, by name, NAME@VERSION or digest", Args: exactly("an image"), RunE: func(cmd *cobra.Command, args []string) error {
 		return c.with(func(conn *grpc.ClientConn) error {
 			i, err := operator.NewImageServiceClient(conn).ImageGet(cmd.Context(), &operator.ImageGetRequest{Image: args[0]})
 			if err != nil {
 				return err
 			}
-			return c.show(i, func() {
-				c.facts("image", i.GetName(), "version", i.GetVersion(), "digest", i.GetDigest(), "architecture", i.GetArchitecture(), "kind", i.GetKind(),
-					"size", size(i.GetSizeBytes()), "packed", size(i.GetPackedSizeBytes()), "sector", fmt.Sprint(i.GetSectorBytes()), "imported", clock(i.GetCreatedAt()))
+			var others *operator.ImageListResponse
+			if c.output != "json" {
+				if others, err = images(cmd, conn, i.GetName()); err != nil {
+					return err
+				}
+			}
+			return c.show(i, func() { c.imageFacts(i, others.GetImages()) })
+		})
+	}}
+}
+
+func (c *cli) imageFacts(i *operator.Image, all []*operator.Image) {
+	holes := ""
+	if i.GetHoleBytes() > 0 {
+		holes = fmt.Sprintf("%s (%d %%), never fetched", size(i.GetHoleBytes()), 100*i.GetHoleBytes()/max(i.GetSizeBytes(), 1))
+	}
+	c.facts("image", i.GetName(), "version", i.GetVersion(), "digest", i.GetDigest(), "architecture", i.GetArchitecture(), "kind", i.GetKind(),
+		"size", size(i.GetSizeBytes()), "holes", holes, "packed", size(i.GetPackedSizeBytes()), "sector", fmt.Sprint(i.GetSectorBytes()),
+		"frame", size(uint64(i.GetFrameBytes())), "imported", clock(i.GetCreatedAt()), "kexec", yes(!i.GetKexec(), "forbidden"),
+		"access", yes(i.GetPrivate(), "private: over TLS only"), "copies", strings.Join(i.GetCopies(), " "), "in use by", strings.Join(i.GetInUseBy(), " "))
+	var rows [][]string
+	for _, s := range i.GetSignatures() {
+		by := s.GetTrustedBy()
+		if by == "" {
+			by = "nobody that is trusted"
+		}
+		rows = append(rows, []string{s.GetKeyId(), by, s.GetComment()})
+	}
+	if len(rows) > 0 {
+		fmt.Fprintln(c.out)
+		c.table("SIGNATURE BY COMMENT", rows)
+	}
+	rows = nil
+	for _, o := range all {
+		if o.GetDigest() != i.GetDigest() {
+			rows = append(rows, []string{imageLabel(o), o.GetArchitecture(), clock(o.GetCreatedAt()), used(o), o.GetDigest()})
+		}
+	}
+	if len(rows) > 0 {
+		fmt.Fprintln(c.out)
+		c.table("OTHER ARCH IMPORTED USED DIGEST", rows)
+	}
+	for _, w := range i.GetWarnings() {
+		fmt.Fprintf(c.out, "\nwarning: %s\n", clean(w))
+	}
+}
+
+func (c *cli) imageVerify() *cobra.Command {
+	return &cobra.Command{Use: "verify IMAGE", Short: "Read every frame of the controller's copy and compare it with the manifest", Args: exactly("an image"), RunE: func(cmd *cobra.Command, args []string) error {
+		return c.with(func(conn *grpc.ClientConn) error {
+			stream, err := operator.NewImageServiceClient(conn).ImageVerify(cmd.Context(), &operator.ImageGetRequest{Image: args[0]})
+			if err != nil {
+				return err
+			}
+			line := c.progressLine()
+			defer line.end()
+			last := &operator.ImageVerifyResponse{}
+			for {
+				got, err := stream.Recv()
+				if errors.Is(err, io.EOF) {
+					break
+				}
+				if err != nil {
+					return err
+				}
+				last = got
+				line.say(fmt.Sprintf("[verify] %s of %s", size(got.GetDoneBytes()), size(got.GetTotalBytes())))
+			}
+			line.end()
+			if !last.GetVerified() {
+				return fmt.Errorf("verify %s: the controller ended without a verdict", args[0])
+			}
+			return c.show(last, func() {
+				fmt.Fprintf(c.out, "%s is whole: all of its %s are what the manifest says\n", args[0], size(last.GetTotalBytes()))
 			})
 		})
 	}}
@@ -65,79 +174,54 @@ func (c *cli) imageDelete() *cobra.Command {
 	}}
 }
 
-func (c *cli) imageImport() *cobra.Command {
-	h := &operator.ImageHeader{}
-	cmd := &cobra.Command{Use: "import NAME FILE", Short: "Import a disk image; - reads standard input", Args: exactly("a name", "a file"), RunE: func(cmd *cobra.Command, args []string) error {
-		h.Name = args[0]
-		in, total, err := c.openImage(args[1])
-		if err != nil {
-			return err
+func (c *cli) imagePrune() *cobra.Command {
+	req := &operator.ImagePruneRequest{}
+	var yes bool
+	cmd := &cobra.Command{Use: "prune [NAME]", Short: "Delete old versions that no machine has", Args: cobra.MaximumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			req.Name = args[0]
 		}
-		defer in.Close()
-		h.SourceSizeBytes = uint64(total)
+		if req.Keep < 1 {
+			return usageError{errors.New("--keep 0 would delete the newest version too; use ingot image delete")}
+		}
 		return c.with(func(conn *grpc.ClientConn) error {
-			image, err := c.upload(cmd, conn, h, in)
+			ask := func(dry bool) (*operator.ImagePruneResponse, error) {
+				return operator.NewImageServiceClient(conn).ImagePrune(cmd.Context(), &operator.ImagePruneRequest{Name: req.Name, Keep: req.Keep, DryRun: dry})
+			}
+			plan, err := ask(true)
 			if err != nil {
 				return err
 			}
-			return c.show(image, func() { fmt.Fprintf(c.out, "%s %s\n", image.GetName(), image.GetDigest()) })
+			if req.DryRun || len(plan.GetImages()) == 0 {
+				return c.show(plan, func() { c.prunePlan(plan, "would be deleted") })
+			}
+			if !yes {
+				c.prunePlan(plan, "would be deleted")
+				if err := c.confirm(fmt.Sprintf("Delete %d images?", len(plan.GetImages())), "--yes"); err != nil {
+					return err
+				}
+			}
+			done, err := ask(false)
+			if err != nil {
+				return err
+			}
+			return c.show(done, func() { c.prunePlan(done, "deleted") })
 		})
 	}}
-	f := cmd.Flags()
-	f.StringVar(&h.Format, "format", "raw", "raw, raw.gz, raw.xz, raw.zst, raw.lz4 or qcow2; checked against the file's first bytes")
-	f.StringVar(&h.Architecture, "arch", "amd64", "architecture, in Debian's words")
-	f.StringVar(&h.Version, "version", "", "version of the image")
-	f.StringVar(&h.SourceSha256, "sha256", "", "refuse the file when it has another SHA-256")
-	f.BoolVar(&h.KexecForbidden, "no-kexec", false, "never enter this image by kexec")
+	cmd.Flags().Uint32Var(&req.Keep, "keep", 1, "versions to keep of each name and architecture, the newest")
+	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "show only")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }
 
-func (c *cli) openImage(path string) (io.ReadCloser, int64, error) {
-	if path == "-" {
-		return io.NopCloser(c.in), 0, nil
+func (c *cli) prunePlan(plan *operator.ImagePruneResponse, what string) {
+	if n := len(plan.GetImages()); n > 0 {
+		c.imageTable(plan.GetImages())
+		fmt.Fprintf(c.out, "%d images %s, %s\n", n, what, size(plan.GetFreedBytes()))
+	} else {
+		fmt.Fprintln(c.out, "there is no old version that nobody has")
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, err
+	for _, i := range plan.GetInUse() {
+		fmt.Fprintf(c.out, "%s for %s stays: %s machines have it\n", imageLabel(i), i.GetArchitecture(), used(i))
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, 0, errors.Join(err, f.Close())
-	}
-	return f, info.Size(), nil
-}
-
-// upload streams the header and the bytes. The controller may end early with
-// the reason, which is then what CloseAndRecv gives.
-func (c *cli) upload(cmd *cobra.Command, conn *grpc.ClientConn, h *operator.ImageHeader, in io.Reader) (*operator.Image, error) {
-	stream, err := operator.NewImageServiceClient(conn).ImageImport(cmd.Context())
-	if err != nil {
-		return nil, err
-	}
-	if err := stream.Send(&operator.ImageImportRequest{Part: &operator.ImageImportRequest_Header{Header: h}}); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	line := c.progressLine()
-	defer line.end()
-	buffer := make([]byte, 1<<20)
-	var sent uint64
-	for {
-		n, err := io.ReadFull(in, buffer)
-		if n > 0 {
-			if err := stream.Send(&operator.ImageImportRequest{Part: &operator.ImageImportRequest_Data{Data: buffer[:n]}}); err != nil {
-				break
-			}
-			sent += uint64(n)
-			if sent%(16<<20) == 0 {
-				line.say(fmt.Sprintf("[import] %s of %s", size(sent), size(h.GetSourceSizeBytes())))
-			}
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the image: %w", err)
-		}
-	}
-	return stream.CloseAndRecv()
 }

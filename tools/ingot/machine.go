@@ -13,7 +13,7 @@ import (
 
 func (c *cli) machine() *cobra.Command {
 	return group("machine", "Machines: what they are, and what can be asked of them",
-		c.machineList(), c.machineShow(), c.machineAdd(), c.machineApprove(), c.machineDelete(),
+		c.machineList(), c.machineShow(), c.machineAdd(), c.machineApprove(), c.machineSet(), c.machineDelete(),
 		c.machineCommission(), c.machineDeploy(), c.machineRelease(), c.machinePower())
 }
 
@@ -43,10 +43,10 @@ func (c *cli) machineTable(machines []*operator.Machine) {
 		if o := m.GetOutcome(); o != "" && o != "none" {
 			state += " (" + o + ")"
 		}
-		rows = append(rows, []string{m.GetId(), m.GetHostname(), state, m.GetReason(), m.GetPowerState(), yes(m.GetAgentConnected(), "connected"),
+		rows = append(rows, []string{m.GetId(), m.GetHostname(), state, m.GetReason(), m.GetPowerState(), yes(m.GetAgentConnected(), "connected"), m.GetPool(),
 			m.GetDeployment().GetImageName(), fmt.Sprint(m.GetCpuThreads()), size(m.GetMemoryBytes())})
 	}
-	c.table("ID HOSTNAME STATE REASON POWER AGENT IMAGE CPUS MEMORY", rows)
+	c.table("ID HOSTNAME STATE REASON POWER AGENT POOL IMAGE CPUS MEMORY", rows)
 }
 
 func yes(b bool, word string) string {
@@ -72,11 +72,12 @@ func (c *cli) machineFacts(m *operator.Machine) {
 	d := m.GetDeployment()
 	c.facts("machine", m.GetId(), "hostname", m.GetHostname(), "state", stateWord(m.GetState()), "outcome", m.GetOutcome(),
 		"reason", m.GetReason(), "", "", "why", m.GetReasonText(), "next step", m.GetNextStep(),
-		"approved", fmt.Sprint(m.GetApproved()), "power", m.GetPowerState(), "agent", yes(m.GetAgentConnected(), "connected"),
+		"approved", fmt.Sprint(m.GetApproved()), "pool", m.GetPool(), "power", m.GetPowerState(), "agent", yes(m.GetAgentConnected(), "connected"),
 		"system", strings.TrimSpace(m.GetVendor()+" "+m.GetProduct()), "serial", m.GetSerial(), "uuid", m.GetSystemUuid(),
 		"cpus", fmt.Sprint(m.GetCpuThreads()), "memory", size(m.GetMemoryBytes()), "bmc", m.GetBmc().GetUrl(), "bmc error", m.GetBmc().GetLastError(),
 		"operation", m.GetOperationId(), "image", d.GetImageName(), "image digest", d.GetImageDigest(), "written to", d.GetDiskSerial(),
 		"proof", clock(d.GetProvenAt()), "boot path", strings.TrimSpace(d.GetBootPath()+" "+d.GetBootPathDetail()), "entered by", d.GetEnteredBy())
+	c.facts(written(d)...)
 	var rows [][]string
 	for _, n := range m.GetNics() {
 		rows = append(rows, []string{n.GetName(), n.GetMac(), yes(n.GetLinkUp(), "up"), n.GetDriver(), n.GetAddress(), yes(n.GetBootNic(), "boot"), n.GetNeighbour()})
@@ -122,6 +123,7 @@ func (c *cli) machineAdd() *cobra.Command {
 	f.StringSliceVar(&req.Macs, "mac", nil, "hardware address of a NIC; repeat for more")
 	f.StringVar(&req.Architecture, "arch", "amd64", "its architecture, in Debian's words")
 	f.StringVar(&req.SystemUuid, "uuid", "", "its SMBIOS UUID")
+	f.StringVar(&req.Pool, "pool", "", "the pool to put it into (default default)")
 	f.BoolVar(&req.Commission, "commission", false, "power it on and commission it at once")
 	access.add(f, "bmc")
 	return cmd
@@ -175,7 +177,7 @@ func (c *cli) machineDeploy() *cobra.Command {
 	var userData string
 	return c.operationCommand("deploy MACHINE --image IMAGE", "Write an image and boot it", func(cmd *cobra.Command) {
 		f := cmd.Flags()
-		f.StringVar(&req.Image, "image", "", "name or digest")
+		f.StringVar(&req.Image, "image", "", "NAME (its newest version for this machine), NAME@VERSION or digest")
 		f.StringVar(&req.Disk, "disk", "", "serial or WWN of the disk to write (default: the controller chooses)")
 		f.StringVar(&req.Hostname, "hostname", "", "of the installed system (default: the machine's)")
 		f.StringSliceVar(&keyFiles, "ssh-key", nil, "file with public keys, or a key; repeat for more")
@@ -184,6 +186,7 @@ func (c *cli) machineDeploy() *cobra.Command {
 		f.StringVar(&req.Proof, "proof", "report", "report: deployed means that the system has reported; none: do not wait")
 		f.StringVar(&req.Then, "then", "boot", "boot, or stop: power off once all is verified")
 		f.BoolVar(&req.WipeConflicting, "wipe-conflicting", false, "wipe other disks that bear the image's ids")
+		f.BoolVar(&req.Reuse, "reuse", false, "read the disk first and keep what it holds of the image already; the outcome is the same")
 		f.StringVar(&req.RequestId, "request-id", "", "the same id again gives the same operation")
 	}, func(cmd *cobra.Command, conn *grpc.ClientConn, machine string) (*operator.Operation, error) {
 		if req.Image == "" {

@@ -5,6 +5,7 @@
 //	ingot machine deploy web1 --image debian-12 --ssh-key ~/.ssh/id_ed25519.pub --wait
 //	ingot machine release web1 --erase --wait
 //	ingot image import debian-12 --arch amd64 debian.raw.zst
+//	ingot image sign debian-12 --key ~/ingot.key
 //	ingot events --follow
 //	ingot lab up
 //
@@ -111,7 +112,7 @@ func (c *cli) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&c.contextFile, "context", "", "file that names the controller (default $INGOT_CONTEXT or ~/.config/ingot/context.yaml)")
 	root.PersistentFlags().StringVarP(&c.output, "output", "o", "table", "table or json")
-	root.AddCommand(c.machine(), c.bmc(), c.image(), c.operation(), c.events(), c.leases(), c.lab())
+	root.AddCommand(c.machine(), c.bmc(), c.pool(), c.image(), c.operation(), c.events(), c.leases(), c.lab())
 	return root
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -71,6 +72,7 @@ func (c *cli) operationList() *cobra.Command {
 func (c *cli) operationFacts(op *operator.Operation) {
 	c.facts("operation", op.GetId(), "machine", op.GetMachineId(), "kind", op.GetKind(), "state", op.GetState(), "phase", op.GetPhase(),
 		"reason", op.GetReason(), "why", op.GetReasonText(), "next step", op.GetNextStep(), "asked", clock(op.GetCreatedAt()), "ended", clock(op.GetFinishedAt()))
+	c.facts(written(op.GetDeployment())...)
 	var rows [][]string
 	for _, s := range op.GetSteps() {
 		rows = append(rows, []string{s.GetName(), s.GetState(), clock(s.GetStartedAt()), clock(s.GetFinishedAt()), s.GetDetail()})
@@ -79,6 +81,34 @@ func (c *cli) operationFacts(op *operator.Operation) {
 		fmt.Fprintln(c.out)
 		c.table("STEP STATE BEGUN ENDED DETAIL", rows)
 	}
+}
+
+// written are the facts of what a deploy wrote, by which it is judged.
+func written(d *operator.Deployment) []string {
+	if d == nil {
+		return nil
+	}
+	fetched := size(d.GetBytesFetched())
+	if d.GetBytesFromPeers() > 0 {
+		fetched += ", of that from other machines " + size(d.GetBytesFromPeers())
+	}
+	facts := []string{"wrote", imageLabelOf(d), "fetched", fetched, "written", size(d.GetBytesWritten())}
+	if d.GetBytesKept() > 0 {
+		facts = append(facts, "kept", size(d.GetBytesKept())+", which the disk held already")
+	}
+	for _, t := range []struct {
+		name  string
+		after time.Duration
+	}{{"flushed after", d.GetFlushedAfter().AsDuration()}, {"verified after", d.GetVerifiedAfter().AsDuration()}} {
+		if t.after > 0 {
+			facts = append(facts, t.name, seconds(t.after))
+		}
+	}
+	return facts
+}
+
+func imageLabelOf(d *operator.Deployment) string {
+	return d.GetImageName() + " " + d.GetImageDigest() + " to " + d.GetDiskSerial()
 }
 
 // asked tells of a new operation, and waits for it when asked to.
