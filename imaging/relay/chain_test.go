@@ -3,6 +3,7 @@ package relay
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -37,7 +38,7 @@ func writeAll(t *testing.T, members []*member) {
 func TestChain(t *testing.T) {
 	t.Parallel()
 	img := newImage(200)
-	members := chain(t, img, 5)
+	members := chain(t, img, 5, func(o *Options) { o.Stall = 10 * time.Second }) // tests have to wait for a CPU at times
 	writeAll(t, members)
 	var egress int64
 	for i, m := range members {

@@ -57,9 +57,10 @@ type client struct {
 	stall     time.Duration
 	patience  time.Duration
 
-	mu     sync.Mutex    // guards the fields below
-	credit time.Duration // how much longer may be waited; earned by what comes
-	seen   uint64        // position that the peer told last
+	mu      sync.Mutex    // guards the fields below
+	credit  time.Duration // how much longer may be waited; earned by what comes
+	waiting int           // legs that wait
+	seen    uint64        // position that the peer told last
 }
 
 func (n *Node) newClient(p Peer) (*client, error) {
@@ -89,12 +90,21 @@ func (n *Node) newClient(p Peer) (*client, error) {
 	return &client{peer: p, transport: t, stall: n.opts.Stall, patience: patience, credit: patience}, nil
 }
 
-// spend takes waiting time off the credit; false when there is none left.
-func (c *client) spend(d time.Duration) bool {
+// wait does what waits for the peer, and takes the time off the credit; of
+// those who wait together each takes its share. good is false when there is no
+// credit left.
+func (c *client) wait(do func()) (took time.Duration, good bool) {
+	c.mu.Lock()
+	c.waiting++
+	c.mu.Unlock()
+	start := time.Now()
+	do()
+	took = time.Since(start)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.credit -= d
-	return c.credit > 0
+	c.credit -= took / time.Duration(c.waiting)
+	c.waiting--
+	return took, c.credit > 0
 }
 
 // earn gives time back for bytes that came, or by which the peer came forward.

@@ -132,7 +132,7 @@ func TestHostilePeers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newMember(t, img, "victim")
+			m := newMember(t, img, "victim", func(o *Options) { o.Patience = 2 * time.Second })
 			m.SetUpstream(hostilePeer(t, img, test.answer))
 			start := time.Now()
 			if err := m.write(deadline(t)); err != nil {

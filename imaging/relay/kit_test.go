@@ -102,7 +102,7 @@ type member struct {
 
 func newMember(t *testing.T, img image, id string, change ...func(*Options)) *member {
 	t.Helper()
-	opts := Options{MachineID: id, Key: testKey, Stall: time.Second, Patience: 2 * time.Second}
+	opts := Options{MachineID: id, Key: testKey, Stall: time.Second}
 	for _, c := range change {
 		c(&opts)
 	}

@@ -50,16 +50,16 @@ func (l *peerLeg) await(due int) error {
 	}
 	f := &l.n.m.Frames[due]
 	for {
-		start := time.Now()
 		var buf [recordBytes]byte
-		if err := l.fill(buf[:]); err != nil {
+		var err error
+		_, patient := l.up.client.wait(func() { err = l.fill(buf[:]) })
+		if err != nil {
 			return err
 		}
 		r, err := parseRecord(buf[:], due)
 		if err != nil {
 			return err
 		}
-		patient := l.up.client.spend(time.Since(start))
 		came := l.up.client.advanced(r.position)
 		switch {
 		case r.kind == kindEnd:
@@ -101,14 +101,14 @@ func (n *Node) told(l *peerLeg, position uint64) {
 
 // read gives bytes of the current frame.
 func (l *peerLeg) read(p []byte) (int, error) {
-	start := time.Now()
-	n, err := l.some(p[:min(len(p), l.left)], min(l.up.client.stall, l.budget))
-	took := time.Since(start)
+	var n int
+	var err error
+	took, patient := l.up.client.wait(func() { n, err = l.some(p[:min(len(p), l.left)], min(l.up.client.stall, l.budget)) })
 	l.left -= n
 	l.budget -= took
 	l.up.client.earn(int64(n), l.least)
 	switch {
-	case !l.up.client.spend(took), l.budget <= 0 && l.left > 0:
+	case !patient, l.budget <= 0 && l.left > 0:
 		return n, errSlow
 	case l.left == 0:
 		return n, nil // its end has to be a matter of the next record

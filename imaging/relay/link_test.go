@@ -145,7 +145,7 @@ func TestUpstreamFails(t *testing.T) {
 				t.Errorf("got %d bytes from peers and %d from the floor, want a good part of %d from both", s.FromPeers, s.FromFloor, img.m.FetchBytes())
 			}
 			if got := members[3].floor.bytes.Load(); got != 0 {
-				t.Errorf("the machine behind it took %d bytes from the floor, want none", got)
+				t.Errorf("the machine behind it took %d bytes from the floor, want none: %+v", got, members[3].State())
 			}
 		})
 	}
