@@ -38,6 +38,7 @@ func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
 type site struct {
 	t      *testing.T
 	store  *store.Store
+	dir    string // of its images
 	board  *event.Board
 	base   string
 	token  string
@@ -57,7 +58,8 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	images, err := image.Open(t.TempDir(), image.Options{MinFreeBytes: 1})
+	dir := t.TempDir()
+	images, err := image.Open(dir, image.Options{MinFreeBytes: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +69,7 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	s := &site{t: t, store: st, board: event.NewBoard(), token: token.Reveal(), roots: x509.NewCertPool()}
+	s := &site{t: t, dir: dir, store: st, board: event.NewBoard(), token: token.Reveal(), roots: x509.NewCertPool()}
 	server, err := api.New(api.Config{
 		Store: st, Images: images, Board: s.board, ControllerID: "c-test", Log: log,
 		Open:    func(ctx context.Context, a power.Access) (power.Driver, error) { return opener.Open(ctx, a, log) },
