@@ -3,6 +3,7 @@ package writer
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -35,12 +36,12 @@ func newImage(t testing.TB, pattern string, tail, sectorSize int) image {
 	}
 	rng := rand.New(rand.NewPCG(1, uint64(len(pattern))))
 	img := image{content: make([]byte, len(pattern)*testFrame+tail)}
-	for i := range img.content {
+	for i := 0; i < len(img.content); i += 8 {
 		switch n := i / testFrame; {
 		case n == len(pattern) || pattern[n] == 'd':
-			img.content[i] = byte(rng.UintN(16)) + 1
+			binary.LittleEndian.PutUint64(img.content[i:], rng.Uint64()&0x0f0f0f0f0f0f0f0f|0x1010101010101010)
 		case pattern[n] == 'r':
-			img.content[i] = byte(rng.Uint32())
+			binary.LittleEndian.PutUint64(img.content[i:], rng.Uint64())
 		}
 	}
 	img.m = &manifest.Manifest{

@@ -14,8 +14,8 @@ const (
 	// sampleFrames of an image with more than sampleFrom frames of data are
 	// looked at before all are: when hardly any is right (less than one in
 	// sampleRight), reading the whole disk would only cost time.
-	sampleFrames = 64
-	sampleFrom   = 512
+	sampleFrames = 32
+	sampleFrom   = 256
 	sampleRight  = 12
 )
 
