@@ -114,6 +114,7 @@ func (st *stream) refuse(ctx context.Context, o machine.Order, cause error) erro
 func (st *stream) passing(err error, what string) error {
 	if fault.Is(err, fault.Unavailable) {
 		st.log.Warn(what, "err", err)
+		st.again = true
 		return nil
 	}
 	return err

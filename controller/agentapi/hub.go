@@ -34,11 +34,32 @@ func (h *hub) leave(s *stream) {
 	}
 }
 
-// each calls f with every stream of the moment.
-func (h *hub) each(f func(*stream)) {
+// wake makes the streams of these machines look, or all.
+func (h *hub) wake(ids []machine.ID, all bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, s := range h.streams {
-		f(s)
+	if all {
+		for _, s := range h.streams {
+			s.look()
+		}
+		return
+	}
+	for _, id := range ids {
+		if s := h.streams[id]; s != nil {
+			s.look()
+		}
+	}
+}
+
+// compare makes those streams look whose machine's mark is another than the last
+// time, or that have none: they are not counted as held here any more.
+func (h *hub) compare(marks map[machine.ID]string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, s := range h.streams {
+		if mark := marks[id]; mark == "" || mark != s.mark {
+			s.mark = mark
+			s.look()
+		}
 	}
 }

@@ -46,19 +46,31 @@ func New(c Config) *Server { return &Server{Config: c, hub: newHub()} }
 // (tls.RequestClientCert); they are checked here.
 func (s *Server) Register(r grpc.ServiceRegistrar) { agent.RegisterAgentServiceServer(r, s) }
 
-// Run wakes the streams when something changed in the store, until ctx ends.
+// lookEvery is the floor under wake-ups, which may be lost: one query for all
+// machines whose streams are here.
+const lookEvery = 2 * time.Second
+
+// Run wakes the streams for whose machine something changed in the store, until
+// ctx ends.
 func (s *Server) Run(ctx context.Context) error {
-	wake := s.Store.Wake(ctx)
-	ticker := time.NewTicker(time.Second)
+	wake := s.Store.WakeMachines(ctx)
+	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-wake:
+		case <-wake.C:
+			ids, all := wake.Take()
+			s.hub.wake(ids, all)
 		case <-ticker.C:
+			marks, err := s.Store.AgentsHeld(ctx, s.ControllerID)
+			if err == nil {
+				s.hub.compare(marks)
+			} else if ctx.Err() == nil {
+				s.Log.Warn("look at the agents that are connected here", "err", err)
+			}
 		}
-		s.hub.each(func(st *stream) { st.look() })
 	}
 }
 

@@ -60,6 +60,8 @@ type stream struct {
 	sent  map[int64]bool
 	shown shown
 	pace  *pace
+	mark  string // of the machine when it was last compared; the hub's
+	again bool   // the database was away: look again soon; the sender's
 	// upstream is the latest word of the relay to be sent; returned, touched by
 	// the receiver only, the orders that the relay was asked about.
 	upstream chan *agent.RelayUpstream
@@ -140,6 +142,8 @@ func (st *stream) send(ctx context.Context, heard <-chan struct{}, received <-ch
 	expiry := time.NewTimer(time.Until(st.agent.notAfter))
 	defer expiry.Stop()
 	var wake <-chan struct{} // none before the welcome, which comes first
+	again := time.NewTimer(storeAgain)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -163,9 +167,17 @@ func (st *stream) send(ctx context.Context, heard <-chan struct{}, received <-ch
 			if err := st.wire.Send(&agent.ToAgent{Message: &agent.ToAgent_Relay{Relay: u}}); err != nil {
 				return err
 			}
+		case <-again.C:
+			if st.again {
+				st.again = false
+				st.look()
+			}
 		case <-wake:
 			if err := errors.Join(st.follow(ctx), st.deliver(ctx)); err != nil {
 				return err
+			}
+			if st.again {
+				again.Reset(storeAgain)
 			}
 		}
 	}

@@ -236,7 +236,7 @@ func (s *Store) MachineApprove(ctx context.Context, id machine.ID, newName, acto
 	if err != nil {
 		return machine.Machine{}, err
 	}
-	s.changed()
+	s.changed(id)
 	return s.MachineGet(ctx, string(id))
 }
 
@@ -265,7 +265,7 @@ func (s *Store) MachineDelete(ctx context.Context, id machine.ID, force bool, ac
 		return err
 	})
 	if err == nil {
-		s.changed()
+		s.changed(id)
 	}
 	return err
 }

@@ -30,7 +30,7 @@ func (s *Store) AgentOnline(ctx context.Context, id machine.ID, bootGeneration u
 		})
 	})
 	if err == nil {
-		s.changed()
+		s.changed(id)
 	}
 	return stream, stored, err
 }
@@ -76,6 +76,21 @@ func (s *Store) AgentStanding(ctx context.Context, id machine.ID) (Standing, err
 		return a, noMachine(string(id))
 	}
 	return a, wrap(err, "look how machine %s stands", id)
+}
+
+// AgentsHeld gives a mark for each machine whose agent's stream a controller
+// holds; it changes with all that the holder must know: whose the machine is, how
+// it stands, which orders are open. One query for all, for who lost a wake-up.
+func (s *Store) AgentsHeld(ctx context.Context, controllerID string) (map[machine.ID]string, error) {
+	marks := map[machine.ID]string{}
+	_, err := collect(ctx, s.pool, s.sql.Get("AgentsHeld"), func(r pgx.CollectableRow) (struct{}, error) {
+		var id machine.ID
+		var mark string
+		err := r.Scan(&id, &mark)
+		marks[id] = mark
+		return struct{}{}, err
+	}, controllerID)
+	return marks, wrap(err, "look at the agents of controller %s", controllerID)
 }
 
 // ControllerStart registers a controller and forgets what its former run held:

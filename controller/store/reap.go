@@ -38,7 +38,7 @@ func (s *Store) MachineTimeout(ctx context.Context, id machine.ID) error {
 		return s.timeOut(ctx, tx, m)
 	})
 	if err == nil {
-		s.changed()
+		s.changed(id)
 	}
 	return err
 }

@@ -113,6 +113,7 @@ func (s *Store) SessionClaim(ctx context.Context, nonce string, keySHA256 []byte
 	}
 	var claim Claim
 	var refused error // commits, unlike an error of the function
+	var aside machine.ID
 	err = s.tx(ctx, "claim a boot session", func(tx pgx.Tx) error {
 		refused = nil
 		var c open
@@ -127,6 +128,7 @@ func (s *Store) SessionClaim(ctx context.Context, nonce string, keySHA256 []byte
 			return fault.New(fault.Denied, "the boot session has expired: start the machine again")
 		case c.key != nil:
 			refused = fault.New(fault.Denied, "this boot session was claimed with another key")
+			aside = c.machineID
 			return s.quarantine(ctx, tx, c)
 		case !bytes.Equal(c.hardwareAddr, who.BootMAC):
 			return fault.New(fault.Denied, "the boot session belongs to another network interface")
@@ -136,7 +138,7 @@ func (s *Store) SessionClaim(ctx context.Context, nonce string, keySHA256 []byte
 	})
 	if err == nil {
 		err = refused
-		s.changed()
+		s.changed(claim.MachineID, aside)
 	}
 	if err != nil {
 		return Claim{}, err

@@ -87,10 +87,20 @@ func (s *Store) DecisionSave(ctx context.Context, snap machine.Snapshot, d machi
 			s.log.Warn("give back a machine's lease", "machine_id", snap.Machine.ID, "err", dropErr)
 		}
 	}
-	if err == nil || fault.Is(err, fault.Stale) {
+	switch {
+	case err == nil && t.concernsAgent():
+		s.changed(snap.Machine.ID)
+	case err == nil || fault.Is(err, fault.Stale):
 		s.changed()
 	}
 	return err
+}
+
+// concernsAgent reports whether the decision changes what the holder of the
+// agent's stream has to send.
+func (t *turn) concernsAgent() bool {
+	begins := t.working() && t.snap.Operation.State == machine.OperationPending
+	return t.d.Wait == nil || begins || len(t.d.Orders)+len(t.d.Withdraw) > 0
 }
 
 // turn is one decision being saved.

@@ -122,3 +122,9 @@ UPDATE machine m SET
     report_dropped = CASE WHEN j.fits THEN 0 ELSE j.dropped + 1 END
 FROM judged j WHERE m.id = j.id
 RETURNING j.fits, j.dropped;
+
+-- name: AgentsHeld
+SELECT m.id, concat_ws(' ', m.boot_generation, m.agent_stream, m.approved, m.state, m.outcome, m.reason, m.hostname,
+    (SELECT string_agg(o.id::text, ' ' ORDER BY o.id) FROM machine_order o
+        WHERE o.machine_id = m.id AND o.target = 'agent' AND o.state IN ('pending', 'delivered')))
+FROM machine m WHERE m.agent_online AND m.agent_controller = $1;
