@@ -52,7 +52,7 @@ func (h *house) build() (doors, rooms []part, ready string, err error) {
 	meter := newMeter(h.store)
 	h.serveImages(meter)
 	rooms = append(rooms, h.engine(drivers)...)
-	rooms = append(rooms, part{"image copies", h.puller.Run})
+	rooms = append(rooms, part{"image copies", h.puller.Run}, part{"deleted images", h.tidy})
 
 	apiParts, err := h.operators(open, drivers, meter)
 	if err != nil {
@@ -112,7 +112,7 @@ func (h *house) operators(open *sockets, drivers lifecycle.Open, m *meter) ([]pa
 	}
 	server, err := api.New(api.Config{
 		Quirks: quirks, Manifest: h.puller.Manifest,
-		Store:  h.store, Images: h.images, Open: api.Open(drivers), Board: h.board, ControllerID: h.id, Log: h.log.With("part", "api"),
+		Store: h.store, Images: h.images, Open: api.Open(drivers), Board: h.board, ControllerID: h.id, Log: h.log.With("part", "api"),
 		Checks:  []api.Check{{Name: "boot files", Run: h.bootFiles}},
 		Metrics: m.handler(), MetricsPublic: h.c.MetricsPublic,
 	})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/ingot-metal/ingot/controller/image"
 	"github.com/ingot-metal/ingot/controller/store"
@@ -77,6 +78,55 @@ func (h *house) leftover(c image.Image, same bool) error {
 	}
 	h.log.Info("image on disk was never recorded, or was deleted; its copy is removed", "image", string(c.Digest), "bytes", c.Manifest.PackedSizeBytes)
 	return h.images.Delete(c.Digest)
+}
+
+// tidyEvery is how often copies are looked for that no row names any more.
+const tidyEvery = 10 * time.Minute
+
+// tidy removes copies of images that were deleted at another controller. One is
+// in place a moment before its row is, so it goes only when it was without one
+// twice in a row.
+func (h *house) tidy(ctx context.Context) error {
+	ticker := time.NewTicker(tidyEvery)
+	defer ticker.Stop()
+	var before []manifest.Digest
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		now, err := h.tidyOnce(ctx, before)
+		if err != nil && ctx.Err() == nil {
+			h.log.Warn("look for images that no row names", "err", err)
+		}
+		before = now
+	}
+}
+
+// tidyOnce removes those of before that still have no row, and gives the others
+// that have none.
+func (h *house) tidyOnce(ctx context.Context, before []manifest.Digest) (without []manifest.Digest, err error) {
+	list, err := h.images.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range list {
+		_, err := h.store.ImageGet(ctx, c.Digest.Hex())
+		switch {
+		case err == nil:
+		case !fault.Is(err, fault.NotFound):
+			return nil, err
+		case !slices.Contains(before, c.Digest):
+			without = append(without, c.Digest)
+		default:
+			h.log.Info("image was deleted at another controller; its copy is removed", "image", string(c.Digest), "bytes", c.Manifest.PackedSizeBytes)
+			if err := h.images.Delete(c.Digest); err != nil && !errors.Is(err, image.ErrNotFound) {
+				return nil, err
+			}
+		}
+	}
+	return without, nil
 }
 
 // forgetLost takes back what the rows say of copies that are not here any more.

@@ -237,8 +237,9 @@ func (h *Handler) answer(w *flow, r *http.Request, seen *Served, grant Grant) {
 	defer c.Close()
 	w.Header().Set("ETag", `"`+seen.Digest.Hex()+"-"+seen.Part+`"`)
 	w.Header().Set("Content-Type", map[string]string{partManifest: "application/json", partFrames: "application/zstd"}[seen.Part])
-	w.gate, w.flow = h.c.Gate, egress.Flow{Owner: grant.Owner, Subnet: h.subnet(r), Machine: seen.Reader.MachineID + seen.Reader.Controller}
+	w.gate, w.flow = h.c.Gate, egress.Flow{Owner: grant.Owner}
 	if seen.Reader.Controller == "" {
+		w.flow.Subnet, w.flow.Machine = h.subnet(r), seen.Reader.MachineID
 		w.still = func(ctx context.Context) error { return h.still(ctx, seen) }
 	}
 	w.begin()

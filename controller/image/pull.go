@@ -106,6 +106,7 @@ func (p *Puller) Close() {
 	p.end() // and nobody begins one any more
 	p.mu.Unlock()
 	p.wait.Wait()
+	p.o.Client.CloseIdleConnections()
 }
 
 // Count tells what was done.
@@ -164,22 +165,22 @@ func (p *Puller) content(ctx context.Context, d manifest.Digest, part string) (c
 	case <-ctx.Done():
 		return nil, arriving(ctx.Err())
 	}
+	f, err := pl.open()
+	if err == nil {
+		return f, nil
+	}
 	if c, err := p.store.content(d, part); err == nil {
 		return c, nil // it has come meanwhile
 	}
-	f, err := pl.open()
-	if err != nil {
-		return nil, arriving(err)
-	}
-	return f, nil
+	return nil, arriving(err)
 }
 
-// arriving keeps ErrNotFound and makes everything else pass.
+// arriving keeps ErrNotFound; whatever else it is, passes.
 func arriving(err error) error {
 	if errors.Is(err, ErrNotFound) {
 		return err
 	}
-	return errors.Join(errArriving, err)
+	return fmt.Errorf("%w: %v", errArriving, err)
 }
 
 // begin finds the pull of an image, or starts it. One that failed a moment ago
@@ -191,22 +192,16 @@ func (p *Puller) begin(d manifest.Digest) (*pull, error) {
 		return nil, err
 	}
 	if pl := p.pulls[d]; pl != nil {
-		select {
-		case <-pl.done:
-			if err := pl.failure(); err != nil && time.Since(pl.ended) < pullAgain {
-				return nil, err
-			}
-		default:
+		if !over(pl.done) {
 			return pl, nil
+		}
+		if err := pl.failure(); err != nil && time.Since(pl.ended) < pullAgain {
+			return nil, err
 		}
 	}
 	for other, pl := range p.pulls { // those that ended are of no more use
-		select {
-		case <-pl.done:
-			if time.Since(pl.ended) >= pullAgain {
-				delete(p.pulls, other)
-			}
-		default:
+		if over(pl.done) && time.Since(pl.ended) >= pullAgain {
+			delete(p.pulls, other)
 		}
 	}
 	pl := newPull(p, d)

@@ -73,9 +73,7 @@ func (pl *pull) finish(err error) {
 	close(pl.change)
 	pl.mu.Unlock()
 	for _, c := range []chan struct{}{pl.known, pl.opened} {
-		select {
-		case <-c:
-		default:
+		if !over(c) {
 			close(c)
 		}
 	}

@@ -177,14 +177,21 @@ func (p *Puller) coming(but *pull) (total uint64) {
 		if pl == but {
 			continue
 		}
-		select {
-		case <-pl.done:
-		case <-pl.opened:
+		if over(pl.opened) && !over(pl.done) {
 			total += pl.manifest.PackedSizeBytes
-		default:
 		}
 	}
 	return total
+}
+
+// over tells whether a channel is closed.
+func over(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // dropLeftovers removes what pulls left that nobody goes on with.
@@ -192,9 +199,7 @@ func (p *Puller) dropLeftovers(but *pull) {
 	active := map[string]bool{filepath.Base(but.dir): true}
 	p.mu.Lock()
 	for _, pl := range p.pulls {
-		select {
-		case <-pl.done:
-		default:
+		if !over(pl.done) {
 			active[filepath.Base(pl.dir)] = true
 		}
 	}

@@ -29,7 +29,8 @@ type Limits struct {
 // None reports whether nothing is limited.
 func (l Limits) None() bool { return l.Site <= 0 && l.Subnet <= 0 && l.Machine <= 0 }
 
-// Flow is whose bytes they are. Machines of different owners are different.
+// Flow is whose bytes they are. An empty Subnet or Machine has no limit of its
+// own.
 type Flow struct{ Owner, Subnet, Machine string }
 
 // Turn is a number of bytes that waits to be sent.
@@ -179,9 +180,9 @@ func (s *Scheduler) machineOf(now time.Time, o *owner) (best *queue, after time.
 	return best, after
 }
 
-// bucket finds or makes one; without a limit there is none.
+// bucket finds or makes one; without a limit or a name there is none.
 func (s *Scheduler) bucket(of map[string]*bucket, name string, rate int64) *bucket {
-	if rate <= 0 {
+	if rate <= 0 || name == "" {
 		return nil
 	}
 	b := of[name]

@@ -103,6 +103,12 @@ func TestShares(t *testing.T) {
 			want(t, x.flow.Machine, x.sent, rate/10*seconds, rate/100+2*chunk)
 		}
 	})
+	t.Run("who has no name has no limit of its own", func(t *testing.T) {
+		t.Parallel()
+		a := one("a", "", "")
+		run(t, Limits{Site: rate, Subnet: rate / 10, Machine: rate / 10}, seconds*time.Second, []*sender{a})
+		want(t, "a", a.sent, rate*seconds, slack)
+	})
 	t.Run("subnets have a limit each", func(t *testing.T) {
 		t.Parallel()
 		a, b, c := one("a", "n", "a"), one("b", "n", "b"), one("c", "m", "c")

@@ -22,8 +22,7 @@ func NewGate(l Limits) *Gate {
 	return &Gate{plan: NewScheduler(l)}
 }
 
-// Wait returns when bytes of the flow may be sent, or with ctx's error, and then
-// nothing is charged.
+// Wait returns when bytes of the flow may be sent, or with ctx's error.
 func (g *Gate) Wait(ctx context.Context, f Flow, bytes int64) error {
 	if g == nil {
 		return ctx.Err()
