@@ -112,6 +112,9 @@ func (b *bench) writeManifest(raw string, p packed) error {
 // writers have one turn, and then the legs.
 func (b *bench) measure(ctx context.Context, subjects []*subject, dests []dest) error {
 	for _, s := range subjects {
+		if err := b.warm(s); err != nil {
+			return err
+		}
 		for _, d := range dests {
 			for round := range b.opts.rounds {
 				b.log.Info("round begins", "image", s.name, "dest", d.name, "round", round+1, "of", b.opts.rounds)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -85,6 +86,34 @@ func (b *bench) importImage(ctx context.Context, raw string) (packed, error) {
 		return packed{}, err
 	}
 	return packed{img.Digest, img.Manifest}, os.WriteFile(note, data, 0o644)
+}
+
+// warm reads the image and all that was made of it into the page cache, so
+// that nobody's first turn pays for a cold disk.
+func (b *bench) warm(s *subject) error {
+	frames := filepath.Join(b.dir, "packed", b.ours[s.raw].digest.Hex())
+	inputs, err := filepath.Glob(filepath.Join(b.inputDir(), b.prefix(s.raw)+".*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range append(inputs, frames) {
+		err := filepath.WalkDir(path, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			f, err := os.Open(path)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = io.Copy(io.Discard, f)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("read what is served: %w", err)
+		}
+	}
+	return nil
 }
 
 // prune removes what earlier runs made of images that are no more: they take
