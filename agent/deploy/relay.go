@@ -27,6 +27,10 @@ const (
 	// relayIdle, and for relayLinger in any case; but never into the next system.
 	relayIdle   = 5 * time.Second
 	relayLinger = 30 * time.Second
+	// relayFirstWord is how long a machine waits to be told where to read from:
+	// many that began with the controller, only to turn away, would be in each
+	// other's way there.
+	relayFirstWord = 500 * time.Millisecond
 	// relayFarewell is how long peers may take to be sent away.
 	relayFarewell = 500 * time.Millisecond
 )
@@ -60,6 +64,7 @@ type relayed struct {
 	stop    context.CancelFunc
 	deaf    func() // stops listening to the controller
 	running sync.WaitGroup
+	word    chan struct{} // closed when the controller has told the first upstream
 	wrote   chan struct{} // closed when the write phase has ended
 }
 
@@ -85,7 +90,7 @@ func (d *deploy) joinRelay(run *job.Run) {
 		run.Log.Warn("deploy goes on without the relay", "err", err)
 		return
 	}
-	d.relay = &relayed{door: door, node: node, order: run.OrderID, log: run.Log, wrote: make(chan struct{})}
+	d.relay = &relayed{door: door, node: node, order: run.OrderID, log: run.Log, word: make(chan struct{}), wrote: make(chan struct{})}
 }
 
 // throughRelay has the writer read by the relay and give it what it verified,
@@ -96,6 +101,10 @@ func (d *deploy) throughRelay(options writer.Options) (writer.Source, writer.Opt
 		return d.source, options
 	}
 	r.open()
+	select {
+	case <-r.word:
+	case <-time.After(relayFirstWord):
+	}
 	options.RunBytes = relayRun
 	options.OnFrame = r.node.Put
 	tell := options.Progress
@@ -111,8 +120,10 @@ func (d *deploy) throughRelay(options writer.Options) (writer.Source, writer.Opt
 func (r *relayed) open() {
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
+	var first sync.Once
 	r.deaf = r.door.Receive(r.order, func(u *agent.RelayUpstream) {
 		r.node.SetUpstream(relay.Peer{MachineID: u.MachineId, URLs: u.Urls})
+		first.Do(func() { close(r.word) })
 	})
 	if l, err := r.door.Listen(); err != nil {
 		r.log.Warn("frames are not passed on to peers", "err", err)

@@ -170,7 +170,8 @@ func (g *Group) enough(live []*member) bool {
 	return n >= g.rules.MinMembers
 }
 
-// news is what members have to be told: what is new, and what they do not do.
+// news is what members have to be told: what is new, and what they do not do. A new
+// member is told in any case, for it waits for a word before it begins.
 func (g *Group) news(now time.Time) []Upstream {
 	var news []Upstream
 	for _, m := range g.members {
@@ -182,7 +183,7 @@ func (g *Group) news(now time.Time) []Upstream {
 			want.Peer, want.URLs = m.up.id, m.up.state.URLs
 		}
 		same := want.Peer == m.told.Peer && slices.Equal(want.URLs, m.told.URLs)
-		if same && (m.state.Upstream == want.Peer || now.Sub(m.when) < tellAgain) {
+		if same && !m.when.IsZero() && (m.state.Upstream == want.Peer || now.Sub(m.when) < tellAgain) {
 			continue
 		}
 		m.told, m.when = want, now

@@ -9,8 +9,9 @@ import (
 )
 
 // floorBytes is the most that is asked of the floor at once, unless a frame is
-// larger: after each, the upstream of the moment is looked at again, and
-// nothing that the controller sent is thrown away.
+// larger. After each frame the upstream of the moment is looked at again, and the
+// rest of the answer is given up for it: when many begin at once, or a chain has
+// just been mended, it would come slowly, and all who read from here would wait.
 const floorBytes = 2 << 20
 
 // ranged reads one range, frame by frame, from wherever is best at the moment.
@@ -139,7 +140,7 @@ func (r *ranged) readFloor(p []byte) int {
 	r.n.meter.count(0, 0, int64(n))
 	r.advance(n, "")
 	switch {
-	case r.at == r.floorEnd:
+	case r.at == r.floorEnd || r.replaced():
 		r.closeFloor()
 	case errors.Is(err, io.EOF):
 		r.err = io.ErrUnexpectedEOF
@@ -147,6 +148,15 @@ func (r *ranged) readFloor(p []byte) int {
 		r.err = err
 	}
 	return n
+}
+
+// replaced tells, between two frames, whether the next one may come from a peer.
+func (r *ranged) replaced() bool {
+	if r.stay || r.next == len(r.frames) || r.gap() < 0 || r.n.isSuspect(r.frames[r.next]) {
+		return false
+	}
+	up, _ := r.n.current()
+	return up != nil
 }
 
 func (r *ranged) closeFloor() {
