@@ -80,18 +80,19 @@ func settings(short bool) []setting {
 
 // bench is what all rows share.
 type bench struct {
-	dir    string
-	made   bool // dir is ours
-	lan    *lan // nil: links are shaped by the processes
-	link   float64
-	frames int
-	images map[bool][]picture // by setting.small
-	self   string
-	alone  map[string]time.Duration // by uplink and image
+	dir     string
+	made    bool // dir is ours
+	verbose bool
+	lan     *lan // nil: links are shaped by the processes
+	link    float64
+	frames  int
+	images  map[bool][]picture // by setting.small
+	self    string
+	alone   map[string]time.Duration // by uplink and image
 }
 
 func newBench(ctx context.Context, dir, shape string, short bool) (b *bench, err error) {
-	b = &bench{dir: dir, link: 1.9e6, frames: 750, images: map[bool][]picture{}, alone: map[string]time.Duration{}}
+	b = &bench{dir: dir, link: 1.1e6, frames: 560, images: map[bool][]picture{}, alone: map[string]time.Duration{}}
 	most := 64
 	if short {
 		b.link, b.frames, most = 1e6, 64, 4

@@ -28,13 +28,14 @@ type member struct {
 	node *relay.Node // nil: none
 	from writer.Source
 	out  *lines
+	word chan struct{} // closed with the first upstream
 }
 
 // machineMain is a machine's process. It ends when it is told to, or its input
 // ends.
 func machineMain(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := scanLines(in)
-	m := &member{out: newLines(out)}
+	m := &member{out: newLines(out), word: make(chan struct{})}
 	if !lines.Scan() {
 		return errors.New("machine: no task")
 	}
@@ -51,6 +52,7 @@ func machineMain(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := m.serve(&running); err != nil {
 		return err
 	}
+	var first sync.Once
 	for lines.Scan() {
 		var w word
 		if err := json.Unmarshal(lines.Bytes(), &w); err != nil {
@@ -62,6 +64,7 @@ func machineMain(ctx context.Context, in io.Reader, out io.Writer) error {
 			running.Go(func() { m.tell(ctx) })
 		case w.Upstream != nil && m.node != nil:
 			m.node.SetUpstream(*w.Upstream)
+			first.Do(func() { close(m.word) })
 		case w.Finish:
 			return m.finish()
 		}
@@ -119,6 +122,9 @@ func (m *member) serve(running *sync.WaitGroup) error {
 	return m.out.write(tale{Ready: true, URL: m.node.URL(l.Addr())})
 }
 
+// firstWord is how long a member of a relay waits to be told where to read from.
+const firstWord = 500 * time.Millisecond
+
 // write does what a deploy does.
 func (m *member) write(ctx context.Context) {
 	flushed := false
@@ -134,6 +140,12 @@ func (m *member) write(ctx context.Context) {
 	}}
 	if m.node != nil {
 		options.OnFrame = m.node.Put
+	}
+	if m.node != nil {
+		select {
+		case <-m.word:
+		case <-time.After(firstWord):
+		}
 	}
 	report, err := writer.Write(ctx, m.disk, m.m, m.from, options)
 	end := tale{Ended: true}

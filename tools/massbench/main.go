@@ -16,7 +16,7 @@
 //
 // The image is small, for 64 machines have to decode it on one computer: 64 KiB
 // frames instead of 1 MiB ones, but as many of them as an ordinary system has
-// (some 750), since it is the number of frames against the number of machines
+// (some 600), since it is the number of frames against the number of machines
 // that a chain's delay depends on. Requests are scaled alike. Machines that die
 // do so between a quarter and two thirds of the way, by SIGKILL, or ("cut")
 // by their link, so that nobody is told.
@@ -67,6 +67,7 @@ func run(ctx context.Context, args []string) error {
 	shape := flags.String("shape", "auto", "how links are shaped: `tc`, process, or auto")
 	only := flags.String("only", "", "rows whose name matches `REGEXP`, and what they are compared with")
 	out := flags.String("json", "build/bench/mass.json", "`FILE` for the rows")
+	verbose := flags.Bool("v", false, "tell what every machine is told and tells")
 	work := flags.String("dir", "", "`DIR` for images and disks, best in memory (default: made in /dev/shm)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -79,6 +80,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	b.verbose = *verbose
 	rows, err := b.all(ctx, match)
 	err = errors.Join(err, b.close())
 	if len(rows) > 0 {

@@ -33,6 +33,7 @@ type proc struct {
 	checked chan bool
 	muted   atomic.Bool // cut off: what it says is not heard
 	words   chan word   // the latest upstream
+	verbose bool
 }
 
 func (p *proc) id() string { return p.task.ID }
@@ -127,7 +128,7 @@ func (p *proc) bytesSent(ctx context.Context) (int64, error) {
 // startMachine starts one, and is between it and the board what an agent's stream
 // is between an agent and the controller.
 func (r *round) startMachine(i int, t task, picture picture, healthy bool) (*proc, error) {
-	p := &proc{task: t, healthy: healthy, ready: make(chan struct{}), checked: make(chan bool, 1), words: make(chan word, 1)}
+	p := &proc{task: t, healthy: healthy, ready: make(chan struct{}), checked: make(chan bool, 1), words: make(chan word, 1), verbose: r.bench.verbose}
 	order := int64(i + 1)
 	if healthy {
 		r.mu.Lock()
@@ -158,6 +159,10 @@ func (r *round) startMachine(i int, t task, picture picture, healthy bool) (*pro
 			p.url = said.URL
 			close(p.ready)
 		case said.State != nil && r.setting.design == byRelay:
+			if said.State.FailedUpstream != "" {
+				p.say("was failed by %s: %s", said.State.FailedUpstream, said.State.Failure)
+			}
+			p.say("state %+v", *said.State)
 			r.board.Report(machine.ID(t.ID), order, stateOf(said.State, p.url))
 		case said.Flushed:
 			flushed = time.Since(r.begun)
@@ -211,6 +216,7 @@ func (p *proc) upstream(id string, urls []string) {
 		return
 	}
 	w := word{Upstream: &relay.Peer{MachineID: id, URLs: urls}}
+	p.say("reads from %q", id)
 	for {
 		select {
 		case p.words <- w:
@@ -221,6 +227,13 @@ func (p *proc) upstream(id string, urls []string) {
 		case <-p.words:
 		default:
 		}
+	}
+}
+
+// say tells a person what happens, where that was asked for.
+func (p *proc) say(format string, args ...any) {
+	if p.verbose {
+		fmt.Fprintf(os.Stderr, "%s %s %s\n", time.Now().Format("05.000"), p.id(), fmt.Sprintf(format, args...))
 	}
 }
 
