@@ -21,6 +21,7 @@ type Request struct {
 	Name         string
 	SectorSize   uint32         // 0: as its partition table says, or 512
 	Boot         *manifest.Boot // what the user knows about starting it; may be nil
+	Trim         bool           // leave out free blocks of ext4 (see pack.Options)
 	// Progress, if not nil, is called about ten times a second from one
 	// goroutine.
 	Progress func(pack.Progress)
@@ -81,7 +82,7 @@ func (s *Store) importInto(ctx context.Context, src Source, req Request) (_ Imag
 	}
 	img, err := s.get(result.Digest)
 	img.Warnings = append(o.warnings, result.Warnings...)
-	img.Format, img.Evidence = result.Format, result.Evidence
+	img.Format, img.Evidence, img.TrimmedBytes = result.Format, result.Evidence, result.TrimmedBytes
 	return img, err
 }
 
@@ -92,7 +93,7 @@ func (s *Store) fill(ctx context.Context, temp string, in pack.Input, req Reques
 	}
 	result, err := pack.Fill(ctx, in, dir, pack.Options{
 		Format: req.Format, Architecture: req.Architecture, Name: req.Name, SectorSize: req.SectorSize,
-		Boot: req.Boot, MaxSizeBytes: s.opts.MaxSizeBytes,
+		Boot: req.Boot, MaxSizeBytes: s.opts.MaxSizeBytes, Trim: req.Trim,
 		Progress: func(p pack.Progress) {
 			guard()
 			if req.Progress != nil {

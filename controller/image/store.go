@@ -71,6 +71,8 @@ type Image struct {
 	Warnings []string
 	Format   pack.Format // of the source, stated or recognised
 	Evidence string      // for Format, in words
+	// TrimmedBytes were left out because they lay in free blocks.
+	TrimmedBytes int64
 }
 
 // Open makes dir if needed and removes what interrupted imports left, unless

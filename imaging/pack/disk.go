@@ -33,11 +33,11 @@ func openRaw(in Input, maxSize uint64, read *atomic.Int64) (*source, error) {
 	}
 	d := &rawDisk{ra: in.ReaderAt, size: in.Size, read: read}
 	d.file, _ = in.ReaderAt.(*os.File)
-	return &source{disk: d, size: in.Size, close: func() error { return nil }}, nil
+	return &source{disk: d, size: in.Size}, nil
 }
 
-func (d *rawDisk) cursor() cursor { return d }
-func (d *rawDisk) close()         {}
+func (d *rawDisk) cursor() (cursor, error) { return d, nil }
+func (d *rawDisk) close()                  {}
 
 func (d *rawDisk) readAt(buf []byte, off int64) (bool, error) {
 	if d.isHole(off, int64(len(buf))) {
@@ -80,10 +80,10 @@ func openQCOW2(in Input, maxSize uint64, read *atomic.Int64) (*source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open qcow2: %w", settleQCOW2(err))
 	}
-	return &source{disk: &qcowDisk{img, read}, size: img.Size(), close: func() error { return nil }}, nil
+	return &source{disk: &qcowDisk{img, read}, size: img.Size()}, nil
 }
 
-func (d *qcowDisk) cursor() cursor { return &qcowCursor{d.img.NewCursor(), d.read} }
+func (d *qcowDisk) cursor() (cursor, error) { return &qcowCursor{d.img.NewCursor(), d.read}, nil }
 
 type qcowCursor struct {
 	c    *qcow2.Cursor

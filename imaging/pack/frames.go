@@ -118,7 +118,9 @@ func (p *packer) compress(ctx context.Context, work <-chan *piece) error {
 	}
 	var cur cursor
 	if p.src.disk != nil {
-		cur = p.src.disk.cursor()
+		if cur, err = p.src.disk.cursor(); err != nil {
+			return err
+		}
 		defer cur.close()
 	}
 	w := &frameWorker{enc: enc, frameSize: p.o.FrameSize}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 
 	"github.com/ingot-metal/ingot/imaging/codec"
@@ -21,13 +22,22 @@ type source struct {
 	stream   io.Reader
 	disk     disk
 	size     int64 // of the content, 0 if not known
-	close    func() error
+	closers  []func() error
+}
+
+// close undoes what opening did, the last first.
+func (s *source) close() error {
+	var err error
+	for _, f := range slices.Backward(s.closers) {
+		err = errors.Join(err, f())
+	}
+	return err
 }
 
 // disk is content that can be read at any place.
 type disk interface {
 	// cursor is for one goroutine, who closes it.
-	cursor() cursor
+	cursor() (cursor, error)
 }
 
 type cursor interface {
@@ -78,7 +88,7 @@ func openFormat(ctx context.Context, in Input, o Options, read *atomic.Int64) (*
 	if err := checkStart(br, o.Format, format); err != nil {
 		return nil, errors.Join(err, body.Close())
 	}
-	src := &source{stream: br, close: body.Close}
+	src := &source{stream: br, closers: []func() error{body.Close}}
 	if format == codec.Plain {
 		src.size = in.Size
 	}

@@ -108,13 +108,19 @@ type Options struct {
 	// Boot is what the user knows; what is empty in it is filled in from the
 	// partition table.
 	Boot *manifest.Boot
+	// Trim leaves out the free blocks of ext4 filesystems in a GPT (see package
+	// ext4): the image's disk then has zeros there, and is not the source byte
+	// for byte. What is not trimmed after all is a warning. A stream is packed
+	// twice for it.
+	Trim bool
 	// Workers compress in parallel (0: one a CPU).
 	Workers int
 	// Progress, if not nil, is called now and then from one goroutine.
 	Progress func(Progress)
 }
 
-// Progress of packing: first phase "pack", then "verify".
+// Progress of packing: first phase "pack" (before it "unpack"
+// for a stream that is trimmed), then "verify".
 type Progress struct {
 	Phase        string
 	InputBytes   int64 // read of the input, as it comes (compressed); holes of a file are not read
@@ -130,6 +136,8 @@ type Result struct {
 	Digest   manifest.Digest
 	Format   Format // of the input, as stated or recognised
 	Evidence string // for Format, in words; "stated" if it was
+	// TrimmedBytes lay in free blocks and were not zero.
+	TrimmedBytes int64
 	// Warnings are sentences about what will not work with this image, such as
 	// a root partition that cannot be grown.
 	Warnings []string

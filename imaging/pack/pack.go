@@ -92,18 +92,25 @@ func fillDir(ctx context.Context, in Input, dir string, o Options) (_ *Result, e
 	if err != nil {
 		return nil, err
 	}
-	defer src.close()
+	defer func() { err = errors.Join(err, src.close()) }()
+	report := throttled(o.Progress)
+	during := func(phase string) func(content, packed int64) {
+		return func(content, packed int64) {
+			report(Progress{Phase: phase, InputBytes: read.Load(), InputTotal: in.Size, ContentBytes: content, ContentTotal: src.size, PackedBytes: packed})
+		}
+	}
+	warnings, trimmed, err := src.prepare(ctx, dir, o, during("unpack"))
+	if err != nil {
+		return nil, err
+	}
 	out, err := os.OpenFile(filepath.Join(dir, FramesFile), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 
-	report := throttled(o.Progress)
 	buffered := bufio.NewWriterSize(out, 1<<20)
-	p := &packer{o: o, src: src, out: buffered, progress: func(content, packed int64) {
-		report(Progress{Phase: "pack", InputBytes: read.Load(), InputTotal: in.Size, ContentBytes: content, ContentTotal: src.size, PackedBytes: packed})
-	}}
+	p := &packer{o: o, src: src, out: buffered, progress: during("pack")}
 	if err := p.run(ctx); err != nil {
 		return nil, err
 	}
@@ -114,7 +121,8 @@ func fillDir(ctx context.Context, in Input, dir string, o Options) (_ *Result, e
 	if err != nil {
 		return nil, err
 	}
-	result.Format, result.Evidence = src.format, src.evidence
+	result.Format, result.Evidence, result.TrimmedBytes = src.format, src.evidence, trimmed.Load()
+	result.Warnings = append(warnings, result.Warnings...)
 	// What is verified shall come from the disk, not from the cache of what was
 	// written; where the system does not care for the advice, so be it.
 	_ = unix.Fadvise(int(out.Fd()), 0, 0, unix.FADV_DONTNEED)
@@ -130,7 +138,7 @@ func fillDir(ctx context.Context, in Input, dir string, o Options) (_ *Result, e
 // describe makes the manifest, with what the partition table tells.
 func (p *packer) describe(packed *os.File) (*Result, error) {
 	if p.size%512 != 0 {
-		return nil, fmt.Errorf("%w: its size of %d bytes is no multiple of 512, so it is not a whole disk", ErrDamaged, p.size)
+		return nil, p.notWhole()
 	}
 	m := &manifest.Manifest{
 		Version: manifest.Version, Kind: manifest.KindDisk, Name: p.o.Name, Architecture: p.o.Architecture,
@@ -154,6 +162,10 @@ func (p *packer) describe(packed *os.File) (*Result, error) {
 		return nil, err
 	}
 	return &Result{Manifest: m, Digest: digest, Warnings: l.warnings}, nil
+}
+
+func (p *packer) notWhole() error {
+	return fmt.Errorf("%w: its size of %d bytes is no multiple of 512, so it is not a whole disk", ErrDamaged, p.size)
 }
 
 func writeManifest(dir string, result *Result) (err error) {

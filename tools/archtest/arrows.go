@@ -17,7 +17,8 @@ var arrows = map[string][]string{
 	"imaging/fetch":    {"imaging/manifest"},
 	"imaging/writer":   {"imaging/manifest", "imaging/codec", "imaging/fetch"},
 	"imaging/qcow2":    {},
-	"imaging/pack":     {"imaging/manifest", "imaging/codec", "imaging/gpt", "imaging/qcow2"},
+	"imaging/ext4":     {},
+	"imaging/pack":     {"imaging/manifest", "imaging/codec", "imaging/gpt", "imaging/qcow2", "imaging/ext4"},
 	"imaging/sign":     {"imaging/manifest"},
 	"imaging/relay":    {"imaging/manifest", "imaging/fetch"},
 
