@@ -184,6 +184,9 @@ func (s *Server) record(ctx context.Context, h *operator.ImageHeader, got import
 	if err := s.c.Store.ImageRecord(ctx, row, s.c.ControllerID, auth.Actor(ctx)); err != nil {
 		return nil, errors.Join(err, s.forget(ctx, got))
 	}
+	if _, err := s.c.Images.Get(got.Digest); err != nil {
+		return nil, fault.Wrap(fault.Conflict, err, "the image was removed while it was recorded; import it again")
+	}
 	for _, text := range got.bundle.Signatures {
 		sig, err := sign.ParseSignature(text)
 		if err == nil {

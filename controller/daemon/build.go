@@ -52,7 +52,8 @@ func (h *house) build() (doors, rooms []part, ready string, err error) {
 	meter := newMeter(h.store)
 	h.serveImages(meter)
 	rooms = append(rooms, h.engine(drivers)...)
-	rooms = append(rooms, part{"image copies", h.puller.Run}, part{"deleted images", h.tidy})
+	rooms = append(rooms, part{"image copies", h.sweepCopies})
+	rooms = append(rooms, part{"image puller", h.puller.Run})
 
 	apiParts, err := h.operators(open, drivers, meter)
 	if err != nil {

@@ -15,8 +15,15 @@ import (
 	"github.com/ingot-metal/ingot/proto/fault"
 )
 
-// imagePage is how many images are looked up at a time.
-const imagePage = 200
+const (
+	// imagePage is how many images are looked up at a time.
+	imagePage = 200
+	// sweepEvery is how often disk and rows are compared while we run.
+	sweepEvery = 10 * time.Minute
+	// settledAfter is how old a copy without a row must be to count as left over:
+	// an import stores first and records then, within minutes.
+	settledAfter = 15 * time.Minute
+)
 
 // sameDatabase reports whether this data directory belongs to the database that
 // was opened: their authorities are equal, or the directory is new.
@@ -29,7 +36,33 @@ func (h *house) sameDatabase() bool {
 // anybody may ask for one. An import that was cut off between its last rename and
 // its row was never acknowledged, and neither was a deletion after its row was
 // gone: such a copy is removed. With another database than before nothing is.
-func (h *house) settleCopies(ctx context.Context, same bool) error {
+func (h *house) settleCopies(ctx context.Context) error {
+	if err := h.compareCopies(ctx, 0); err != nil {
+		return err
+	}
+	return h.settlePulls(ctx)
+}
+
+// sweepCopies compares again and again until ctx ends: a deletion that could not
+// remove its files, or one at another controller, leaves copies behind.
+func (h *house) sweepCopies(ctx context.Context) error {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if err := h.compareCopies(ctx, settledAfter); err != nil && ctx.Err() == nil {
+			h.log.Warn("images on disk could not be compared with the database", "err", err)
+		}
+	}
+}
+
+// compareCopies makes disk and rows agree, but leaves copies alone that have no
+// row and are younger than age: they may be on their way.
+func (h *house) compareCopies(ctx context.Context, age time.Duration) error {
 	copies, err := h.images.List(ctx)
 	if err != nil {
 		return err
@@ -40,7 +73,7 @@ func (h *house) settleCopies(ctx context.Context, same bool) error {
 		row, err := h.store.ImageGet(ctx, c.Digest.Hex())
 		switch {
 		case fault.Is(err, fault.NotFound):
-			err = h.leftover(c, same)
+			err = h.leftover(c, age)
 		case err == nil && len(row.HostedOn) > 0 && !slices.Contains(row.HostedOn, h.id):
 			// Somebody else has it too, so it may be given up like a pulled one.
 			_, err = h.store.ImageCopyKeep(ctx, row.Digest, h.id)
@@ -50,9 +83,6 @@ func (h *house) settleCopies(ctx context.Context, same bool) error {
 		if err != nil {
 			return err
 		}
-	}
-	if err := h.settlePulls(ctx); err != nil {
-		return err
 	}
 	return h.forgetLost(ctx, kept)
 }
@@ -71,62 +101,19 @@ func (h *house) settlePulls(ctx context.Context) error {
 	return errors.Join(failed, err)
 }
 
-func (h *house) leftover(c image.Image, same bool) error {
-	if !same {
+func (h *house) leftover(c image.Image, age time.Duration) error {
+	if time.Since(c.ImportedAt) < age {
+		return nil
+	}
+	if !h.same {
 		h.log.Warn("image on disk is unknown to this database, which is not the one of before; it is left alone", "image", string(c.Digest))
 		return nil
 	}
 	h.log.Info("image on disk was never recorded, or was deleted; its copy is removed", "image", string(c.Digest), "bytes", c.Manifest.PackedSizeBytes)
-	return h.images.Delete(c.Digest)
-}
-
-// tidyEvery is how often copies are looked for that no row names any more.
-const tidyEvery = 10 * time.Minute
-
-// tidy removes copies of images that were deleted at another controller. One is
-// in place a moment before its row is, so it goes only when it was without one
-// twice in a row.
-func (h *house) tidy(ctx context.Context) error {
-	ticker := time.NewTicker(tidyEvery)
-	defer ticker.Stop()
-	var before []manifest.Digest
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		now, err := h.tidyOnce(ctx, before)
-		if err != nil && ctx.Err() == nil {
-			h.log.Warn("look for images that no row names", "err", err)
-		}
-		before = now
+	if err := h.images.Delete(c.Digest); !errors.Is(err, image.ErrNotFound) {
+		return err
 	}
-}
-
-// tidyOnce removes those of before that still have no row, and gives the others
-// that have none.
-func (h *house) tidyOnce(ctx context.Context, before []manifest.Digest) (without []manifest.Digest, err error) {
-	list, err := h.images.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range list {
-		_, err := h.store.ImageGet(ctx, c.Digest.Hex())
-		switch {
-		case err == nil:
-		case !fault.Is(err, fault.NotFound):
-			return nil, err
-		case !slices.Contains(before, c.Digest):
-			without = append(without, c.Digest)
-		default:
-			h.log.Info("image was deleted at another controller; its copy is removed", "image", string(c.Digest), "bytes", c.Manifest.PackedSizeBytes)
-			if err := h.images.Delete(c.Digest); err != nil && !errors.Is(err, image.ErrNotFound) {
-				return nil, err
-			}
-		}
-	}
-	return without, nil
+	return nil
 }
 
 // forgetLost takes back what the rows say of copies that are not here any more.
@@ -147,6 +134,11 @@ func (h *house) forgetOf(ctx context.Context, page []store.Image, kept map[strin
 	for _, row := range page {
 		if kept[row.Digest] || !slices.Contains(row.HostedOn, h.id) {
 			continue
+		}
+		if d, err := manifest.ParseDigest(row.Digest); err == nil {
+			if _, err := h.images.Get(d); err == nil {
+				continue // it came while we looked
+			}
 		}
 		h.log.Error("copy of an image is gone from the disk or cannot be read: import it again", "image", row.Digest, "name", row.Name)
 		if err := h.store.ImageCopyForget(ctx, row.Digest, h.id); err != nil {

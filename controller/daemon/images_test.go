@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -152,41 +151,6 @@ func TestImageOfAnotherController(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("ten seconds after its deploy was cancelled the machine still gets %d, %d bytes", status, len(body))
 		}
-	}
-}
-
-// A copy whose row is gone is removed, but not in the moment between an import's
-// last rename and its row.
-func TestTidy(t *testing.T) {
-	t.Parallel()
-	c := config(t)
-	st := opened(t, c)
-	gone, kept := packed(t, c, 1), packed(t, c, 2)
-	if err := st.ControllerStart(t.Context(), "c1", "c1"); err != nil {
-		t.Fatal(err)
-	}
-	images, err := image.Open(filepath.Join(c.DataDir, "images"), image.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer images.Close()
-	h := &house{store: st, images: images, log: slog.New(slog.DiscardHandler)}
-	without, err := h.tidyOnce(t.Context(), nil)
-	if err != nil || len(without) != 2 {
-		t.Fatalf("%v, %v", without, err)
-	}
-	row := store.Image{Digest: kept.Digest.Hex(), Name: "x", Architecture: "amd64", Kind: "disk", SizeBytes: 1 << 20, PackedSizeBytes: 100, SectorBytes: 512, FrameBytes: 1 << 20}
-	if err := st.ImageRecord(t.Context(), row, "c1", "tester"); err != nil {
-		t.Fatal(err)
-	}
-	if without, err = h.tidyOnce(t.Context(), without); err != nil || len(without) != 0 {
-		t.Fatalf("%v, %v", without, err)
-	}
-	if _, err := images.Get(gone.Digest); !errors.Is(err, image.ErrNotFound) {
-		t.Errorf("the copy of the deleted image: %v", err)
-	}
-	if _, err := images.Get(kept.Digest); err != nil {
-		t.Errorf("the other copy: %v", err)
 	}
 }
 

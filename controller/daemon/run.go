@@ -43,6 +43,7 @@ type house struct {
 	board     *event.Board
 	leaf      *leaf
 	segs      []segment
+	same      bool // the data directory belongs to this database
 }
 
 // Run is the whole of ingotd. It returns nil after ctx has ended and everything
@@ -127,7 +128,7 @@ func (h *house) furnish(ctx context.Context, out io.Writer) error {
 	if h.authority, err = auth.OpenAuthority(cert, key); err != nil {
 		return err
 	}
-	same := h.sameDatabase()
+	h.same = h.sameDatabase()
 	if err := writeWhole(filepath.Join(h.c.DataDir, "ca.pem"), h.authority.PEM(), 0o644); err != nil {
 		return err
 	}
@@ -155,7 +156,7 @@ func (h *house) furnish(ctx context.Context, out io.Writer) error {
 	if h.images, err = image.Open(filepath.Join(h.c.DataDir, "images"), image.Options{Logger: h.log.With("part", "images")}); err != nil {
 		return err
 	}
-	err = h.settleCopies(ctx, same)
+	err = h.settleCopies(ctx)
 	if err == nil {
 		err = h.firstToken(ctx, out)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -237,5 +238,51 @@ func TestLeafOfNewAddress(t *testing.T) {
 		if err := cert.Leaf.VerifyHostname(ip); err != nil {
 			t.Errorf("reached by %s: %v", ip, err)
 		}
+	}
+}
+
+// TestSweep: while we run, a copy without a row is left alone until no import can
+// be about to record it, and for ever if it may be another database's.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	c := config(t)
+	gone, kept := packed(t, c, 3), packed(t, c, 4)
+	images, err := image.Open(filepath.Join(c.DataDir, "images"), image.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer images.Close()
+	st := storetest.New(t)
+	if err := st.ControllerStart(t.Context(), "c-mine", "mine"); err != nil {
+		t.Fatal(err)
+	}
+	row := store.Image{Digest: kept.Digest.Hex(), Name: "x", Architecture: "amd64", Kind: "disk", SizeBytes: 1 << 20, PackedSizeBytes: 100, SectorBytes: 512, FrameBytes: 1 << 20}
+	if err := st.ImageRecord(t.Context(), row, "c-mine", "tester"); err != nil {
+		t.Fatal(err)
+	}
+	h := &house{c: c, id: "c-mine", log: slog.New(slog.DiscardHandler), store: st, images: images}
+	for _, step := range []struct {
+		age         time.Duration
+		same, stays bool
+	}{{time.Hour, true, true}, {0, false, true}, {0, true, false}} {
+		h.same = step.same
+		if err := h.compareCopies(t.Context(), step.age); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := images.Get(gone.Digest); (err == nil) != step.stays || err != nil && !errors.Is(err, image.ErrNotFound) {
+			t.Errorf("%+v: the copy without a row: %v", step, err)
+		}
+		if _, err := images.Get(kept.Digest); err != nil {
+			t.Errorf("%+v: the other copy: %v", step, err)
+		}
+	}
+	if err := images.Delete(kept.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.compareCopies(t.Context(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := st.ImageGet(t.Context(), kept.Digest.Hex()); err != nil || len(got.HostedOn) != 0 {
+		t.Errorf("a row whose copy is gone: on %v, %v", got.HostedOn, err)
 	}
 }
