@@ -3,13 +3,16 @@ package deploy
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -148,10 +151,32 @@ func TestDeployFromAPeer(t *testing.T) {
 	}
 }
 
-// A relay that cannot work fails no deploy.
+// zeroPeer serves frames of zeros, in good order.
+func zeroPeer(t *testing.T, im *image) string {
+	t.Helper()
+	m, err := manifest.Parse(im.manifest)
+	must(t, err)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var first, last int
+		if _, err := fmt.Sscanf(r.URL.RawQuery, "first=%d&last=%d", &first, &last); err != nil {
+			t.Errorf("query %q: %v", r.URL.RawQuery, err)
+		}
+		for i := first; i <= last; i++ {
+			if f := m.Frames[i]; !f.Zero {
+				head := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32([]byte{'F', 0, 0, 0}, uint32(i)), m.PackedSizeBytes)
+				_, _ = w.Write(append(head, make([]byte, f.PackedSize)...))
+			}
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// A relay that cannot work, or that lies, fails no deploy.
 func TestDeployWithoutItsRelay(t *testing.T) {
 	t.Parallel()
-	im := makeImage(t, gptScript)
+	im := fullImage(t)
+	garbage := zeroPeer(t, im)
 	for name, change := range map[string]func(*bench, *exchange){
 		"no key": func(b *bench, _ *exchange) { b.order.Relay.Key = nil },
 		"no listener": func(b *bench, _ *exchange) {
@@ -159,6 +184,9 @@ func TestDeployWithoutItsRelay(t *testing.T) {
 		},
 		"dead peer": func(_ *bench, e *exchange) {
 			e.name = &agent.RelayUpstream{MachineId: "machine-b", Urls: []string{"http://127.0.0.1:1"}}
+		},
+		"garbage": func(_ *bench, e *exchange) {
+			e.name = &agent.RelayUpstream{MachineId: "machine-b", Urls: []string{garbage}}
 		},
 		"senseless peer": func(_ *bench, e *exchange) {
 			e.name = &agent.RelayUpstream{MachineId: "machine-b", Urls: []string{"file:///etc/passwd"}}
@@ -169,7 +197,12 @@ func TestDeployWithoutItsRelay(t *testing.T) {
 		b.machine.Relay = e.door("machine-a")
 		b.order.Relay = &agent.Relay{Key: bytes.Repeat([]byte{7}, 32)}
 		change(b, e)
-		if result, _ := b.deploy(1); result.Outcome != agent.Outcome_OUTCOME_SUCCEEDED || !result.GetDeploy().Verified {
+		result, _ := b.deploy(1)
+		last := e.states
+		if name == "garbage" && !slices.ContainsFunc(last, func(s *agent.RelayState) bool { return s.Failure == "garbage" && s.FailedUpstream == "machine-b" }) {
+			t.Errorf("%s: the controller was not told: %v", name, last)
+		}
+		if result.Outcome != agent.Outcome_OUTCOME_SUCCEEDED || !result.GetDeploy().Verified {
 			t.Errorf("%s: got %v, want a verified deploy", name, result)
 		}
 	}
