@@ -188,6 +188,11 @@ func do(ctx context.Context, driver power.Driver, job machine.BMCJob) (result ma
 		_, err = power.EnsureOff(ctx, driver, power.Waits{Soft: time.Minute})
 	case machine.BMCBootAgentOnce, machine.BMCBootDisk:
 		result.Evidence, err = setBoot(ctx, driver, job)
+	case machine.BMCRestart:
+		var out power.Outcome
+		if out, err = power.RestartBMC(ctx, driver, power.Waits{}); err == nil {
+			result.Evidence = fmt.Sprintf("it answers again after %s", out.Took.Round(time.Second))
+		}
 	case machine.BMCQuery:
 	default:
 		err = fmt.Errorf("job for a BMC %q is not known to this controller", job.Action)

@@ -95,6 +95,7 @@ func TestSeededLives(t *testing.T) {
 				continue
 			}
 			w.plugsLeft, w.failsLeft, w.agentHangs = w.rand.IntN(2), w.rand.IntN(2), w.rand.IntN(15) == 0
+			w.bmcIgnores, w.restarts = w.rand.IntN(10) == 0, 0
 			w.slowBMC = w.rand.IntN(4) == 0
 			if w.plugAt = (time.Time{}); w.agentHangs {
 				w.plugAt = w.now.Add(time.Duration(w.rand.IntN(60)) * time.Minute)

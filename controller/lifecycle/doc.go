@@ -24,4 +24,14 @@
 // saved); one that dies between order and effect leaves an order whose claim
 // runs out and which another carries out after reading back; one that was
 // paused and wakes late is refused by its stale token.
+//
+// A BMC knows no tokens. What a controller that was paused can still tell one is
+// bounded: its claim lasts four minutes, its calls end twenty seconds before that
+// by their own deadlines, which have passed when it wakes; so nothing new is
+// begun. What remains is the one request that its kernel had already, at most
+// thirty seconds old then. Who takes over reads back before it acts, and what it
+// was about comes again when the state is not the wanted one. The old holder's
+// session at the BMC is not ended by the new one: only its holder knows its id,
+// others of the same user are people's, and a driver whose session was ended logs
+// in anew, so that it would stop nothing. It ends by the BMC's own timeout.
 package lifecycle

@@ -333,3 +333,49 @@ func TestOtherDiskWritten(t *testing.T) {
 		t.Errorf("got %+v, want %s with both disks named", d.End, machine.ReasonDiskOther)
 	}
 }
+
+// TestLadder: a BMC that says yes and does nothing is restarted once before the
+// operation fails, and the step is given again after that.
+func TestLadder(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	snap := func(kind machine.OperationKind, reason machine.Reason, more ...machine.Order) machine.Snapshot {
+		job := machine.Job{BMC: &machine.BMCJob{Action: machine.BMCQuery}}
+		return machine.Snapshot{
+			Now:       now,
+			Machine:   machine.Machine{State: machine.Commissioning, Outcome: machine.OutcomeRunning, Approved: true, BMC: &machine.BMC{URL: "ipmi://x"}},
+			Operation: &machine.Operation{Kind: kind, State: machine.OperationRunning, Wish: machine.Wish{Commission: commissionWish.Commission, Power: &machine.PowerWish{Action: "query"}}},
+			Orders: append([]machine.Order{{Step: "power-query", Attempt: 4, Target: machine.TargetBMC, Job: job, State: machine.OrderFailed, Reason: reason,
+				Detail: "what it said", FinishedAt: now.Add(-time.Minute)}}, more...),
+		}
+	}
+	restart := func(state machine.OrderState, finished time.Time) machine.Order {
+		return machine.Order{ID: 9, Step: "bmc-restart", Attempt: 1, Target: machine.TargetBMC, Job: machine.Job{BMC: &machine.BMCJob{Action: machine.BMCRestart}},
+			State: state, CreatedAt: now.Add(-50 * time.Second), FinishedAt: finished, Detail: "no such command"}
+	}
+	for name, tt := range map[string]struct {
+		snap machine.Snapshot
+		want string // the order given, or what the failure says
+	}{
+		"ignored":                {snap(machine.OperationCommission, machine.ReasonBMCIgnored), "bmc-restart"},
+		"nonsense":               {snap(machine.OperationCommission, machine.ReasonBMCProtocol), "bmc-restart"},
+		"wrong password":         {snap(machine.OperationCommission, machine.ReasonBMCCredentials), "what it said"},
+		"a person asks":          {snap(machine.OperationPower, machine.ReasonBMCIgnored), "what it said"},
+		"restarting":             {snap(machine.OperationCommission, machine.ReasonBMCIgnored, restart(machine.OrderDelivered, time.Time{})), ""},
+		"restarted":              {snap(machine.OperationCommission, machine.ReasonBMCIgnored, restart(machine.OrderSucceeded, now)), "power-query"},
+		"restarted, and no use":  {snap(machine.OperationCommission, machine.ReasonBMCIgnored, restart(machine.OrderSucceeded, now.Add(-2*time.Minute))), "did not help"},
+		"could not be restarted": {snap(machine.OperationCommission, machine.ReasonBMCIgnored, restart(machine.OrderFailed, now)), "no such command"},
+	} {
+		d := lifecycle.Decide(tt.snap)
+		got := ""
+		if len(d.Orders) == 1 {
+			got = d.Orders[0].Step
+		}
+		if d.End != nil {
+			got = d.End.Detail
+		}
+		if !strings.Contains(got, tt.want) || tt.want == "" && got != "" {
+			t.Errorf("%s: got %q, want %q", name, got, tt.want)
+		}
+	}
+}

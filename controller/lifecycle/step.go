@@ -84,8 +84,12 @@ func (t *turn) again(st step, o *machine.Order) {
 		t.give(st, o.Attempt+1)
 		return
 	}
-	t.record(st.Name, machine.StepFailed, o.Detail)
-	t.fail(o.Reason, o.Detail)
+	if t.ladder(st, o) {
+		return
+	}
+	detail := o.Detail + t.restartEvidence()
+	t.record(st.Name, machine.StepFailed, detail)
+	t.fail(o.Reason, detail)
 }
 
 func (t *turn) reissue(st step, o *machine.Order) {

@@ -39,6 +39,8 @@ type world struct {
 	plugAt      time.Time // zero: not at a set time
 	failsLeft   int       // writes that end with a disk error
 	bmcDownTill time.Time
+	bmcIgnores  bool // until it is restarted
+	restarts    int
 	slowBMC     bool      // orders for it lie about, and take long; somebody presses the button
 	deadline    time.Time // of the present state; zero: none
 	timeouts    int
@@ -337,7 +339,15 @@ func (w *world) bmc(o *machine.Order) {
 		w.finish(o, machine.OrderFailed)
 		return
 	}
+	if w.bmcIgnores && o.Job.BMC.Action != machine.BMCRestart && o.Job.BMC.Action != machine.BMCQuery {
+		o.Reason, o.Detail = machine.ReasonBMCIgnored, "accepted, and nothing happened"
+		w.finish(o, machine.OrderFailed)
+		return
+	}
 	switch o.Job.BMC.Action {
+	case machine.BMCRestart:
+		w.restarts++
+		w.bmcIgnores = w.bmcIgnores && w.restarts < 2 && w.rand.IntN(2) == 0
 	case machine.BMCOn:
 		if w.m.PowerState != machine.PowerOn {
 			w.powerOns++

@@ -75,7 +75,8 @@ type RebootJob struct {
 // BMCJob is one request to a BMC; check, do and verify are its driver's work.
 type BMCJob struct {
 	// Action is on, off, soft_off, query, boot_agent_once (network first at the
-	// next start) or boot_disk (disk first from now on).
+	// next start), boot_disk (disk first from now on) or restart_bmc (the BMC
+	// itself; the machine keeps its power).
 	Action   string   `json:"action"`
 	BootMode BootMode `json:"boot_mode,omitempty"`
 	HTTPBoot bool     `json:"http_boot,omitempty"`
@@ -89,6 +90,7 @@ const (
 	BMCQuery         = "query"
 	BMCBootAgentOnce = "boot_agent_once"
 	BMCBootDisk      = "boot_disk"
+	BMCRestart       = "restart_bmc"
 )
 
 // Result is what came of an order. Sealed at rest with its order.

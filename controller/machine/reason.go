@@ -73,7 +73,7 @@ var Catalogue = []Cause{
 	{ReasonNoBMC, "No BMC is set, so its power cannot be driven.", "ingot bmc set ID --url … --user … --password-file …, or power it on by hand."},
 	{ReasonBMCUnreachable, "Its BMC does not answer.", "Check cable, address and firewall: ingot bmc test ID"},
 	{ReasonBMCCredentials, "Its BMC refuses the user or password.", "ingot bmc set ID --url … --user … --password-file …"},
-	{ReasonBMCIgnored, "Its BMC said yes and did nothing; what was read back is not what was asked.", "Reset the BMC, or update its firmware; then repeat."},
+	{ReasonBMCIgnored, "Its BMC said yes and did nothing; what was read back is not what was asked.", "A restart of the BMC was tried, as the detail says. Update its firmware, or take the power cord out for a minute; then repeat."},
 	{ReasonBMCCertificate, "Its BMC shows another certificate than the pinned one.", "If you replaced it: ingot bmc set ID … --certificate NEW; if not, look for an intruder."},
 	{ReasonBMCUnsupported, "Its BMC or power driver cannot do what is needed.", "See the detail; do it by hand, or use another driver."},
 	{ReasonBMCProtocol, "Its BMC gave an answer that makes no sense.", "ingot bmc test ID; reset the BMC if it stays so."},

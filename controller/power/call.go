@@ -17,6 +17,7 @@ var (
 	callOff      = call{"power off", true}
 	callSoftOff  = call{"soft power off", false}
 	callReset    = call{"reset", false}
+	callRestart  = call{"restart BMC", false}
 	callBootGet  = call{"read boot override", true}
 	callBootSet  = call{"set boot override", true}
 	callIdentify = call{"identify", true}
@@ -58,6 +59,10 @@ func (d *layered) Off(ctx context.Context) error   { return d.run(ctx, callOff, 
 func (d *layered) Reset(ctx context.Context) error { return d.run(ctx, callReset, d.inner.Reset) }
 func (d *layered) SoftOff(ctx context.Context) error {
 	return d.run(ctx, callSoftOff, d.inner.SoftOff)
+}
+
+func (d *layered) RestartBMC(ctx context.Context) error {
+	return d.run(ctx, callRestart, d.inner.RestartBMC)
 }
 
 func (d *layered) BootGet(ctx context.Context) (r Readback, err error) {

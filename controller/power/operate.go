@@ -116,6 +116,42 @@ func Cycle(ctx context.Context, d Driver, w Waits) (Outcome, error) {
 	return out, nil
 }
 
+// restartSettle is how long a BMC that took the order may go on answering before
+// it really restarts.
+const restartSettle = 15 * time.Second
+
+// RestartBMC restarts the BMC and returns when it tells the power state again. A
+// BMC that was gone before it could answer is taken to have begun. Waits.Settle
+// is the pause before it is asked (15 s), Waits.Limit how long it may be silent
+// after that (3 minutes, at most MaxWait).
+func RestartBMC(ctx context.Context, d Driver, w Waits) (Outcome, error) {
+	begun := time.Now()
+	if err := d.RestartBMC(ctx); err != nil && !errors.Is(err, ErrTimeout) {
+		return Outcome{}, err
+	}
+	if w.Settle == 0 {
+		w.Settle = restartSettle
+	}
+	if w.Limit == 0 {
+		w.Limit = 3 * time.Minute
+	}
+	out := Outcome{Changed: true}
+	end := begun.Add(min(w.Limit, MaxWait) + w.Settle)
+	pause := w.Settle
+	for {
+		if err := sleep(ctx, pause); err != nil {
+			return out, &Error{Kind: ErrTimeout, BMC: address(d), Asked: "wait for the BMC to restart",
+				Got: "the caller's time is over", Do: "look whether it answers", Err: err}
+		}
+		_, err := d.State(ctx)
+		out.Took = time.Since(begun)
+		if err == nil || !Temporary(err) || !time.Now().Before(end) {
+			return out, err
+		}
+		pause = min(max(w.Settle/4, 200*time.Millisecond), 5*time.Second)
+	}
+}
+
 // await polls with a limit from what was learned, and learns.
 func await(ctx context.Context, d Driver, want State, effect string, limit time.Duration) error {
 	if limit == 0 {

@@ -164,6 +164,10 @@ type Driver interface {
 	// in State, so Cycle is to be preferred. Refused with ErrUnsupported, or
 	// without effect, on a machine that is off.
 	Reset(ctx context.Context) error
+	// RestartBMC restarts the BMC itself; the machine keeps its power. It
+	// returns when the BMC took the order: it is silent for a while then, and
+	// has forgotten its sessions.
+	RestartBMC(ctx context.Context) error
 	// BootGet reads the override in force.
 	BootGet(ctx context.Context) (Readback, error)
 	// BootSet stores an override, or takes it back with DeviceNone.

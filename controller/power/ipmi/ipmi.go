@@ -120,6 +120,12 @@ func (d *Driver) Reset(ctx context.Context) error {
 	return d.control(ctx, "reset", chassis.ChassisControlHardReset, wantNothing)
 }
 
+// RestartBMC sends Cold Reset (IPMI 2.0 section 20.2) in a session of its own. A
+// BMC that restarts before it answers ends in ErrTimeout.
+func (d *Driver) RestartBMC(ctx context.Context) error {
+	return d.runIn(ctx, "restart BMC", true, func(ctx context.Context, c *client.Client) error { return c.ColdReset(ctx) })
+}
+
 // want is the power state in which a refused order was not needed.
 type want int
 

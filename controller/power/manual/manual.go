@@ -32,6 +32,10 @@ func (driver) Reset(context.Context) error {
 	return unsupported("reset", "press the machine's reset button")
 }
 
+func (driver) RestartBMC(context.Context) error {
+	return unsupported("restart BMC", "there is nothing to restart")
+}
+
 func (driver) BootGet(context.Context) (power.Readback, error) {
 	return power.Readback{}, unsupported("read boot override", "look at the boot order in the machine's firmware setup")
 }
