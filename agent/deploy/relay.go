@@ -22,7 +22,7 @@ const (
 	// that all machines of a chain are at nearly the same place.
 	relayRun = 2 << 20
 	// relayTells is how often the controller hears how things stand.
-	relayTells = time.Second
+	relayTells = 500 * time.Millisecond
 	// A machine that has all it needs serves on until nobody has asked for
 	// relayIdle, and for relayLinger in any case; but never into the next system.
 	relayIdle   = 5 * time.Second

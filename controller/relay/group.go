@@ -50,7 +50,7 @@ type Place struct {
 	LinkBytesPerSecond uint64
 }
 
-// State is what a member says of itself, about once a second.
+// State is what a member says of itself, twice a second.
 type State struct {
 	// URLs at which it serves; none: it does not.
 	URLs []string

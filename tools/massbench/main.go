@@ -6,7 +6,7 @@
 // Every machine is a process with the writer and the relay that the agent has
 // (imaging/writer, imaging/relay); the server is a process with the handler of
 // the controller (controller/image); the plan is made by the controller's board
-// (controller/relay), which hears each machine once a second. Every process has
+// (controller/relay), which hears each machine twice a second. Every process has
 // a network namespace, and tc shapes its link both ways. Where namespaces cannot
 // be made, each process limits its own connections (-shape process).
 //

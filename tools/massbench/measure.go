@@ -14,7 +14,7 @@ import (
 
 const (
 	// states is how often machines tell how they stand: what agents do.
-	states = time.Second
+	states = 500 * time.Millisecond
 	// runBytes is the agent's 2 MiB for frames of 1 MiB, for ours.
 	runBytes = 128 << 10
 	// patience bounds one row, and readyWithin the start of its processes.
