@@ -53,7 +53,7 @@ func TestReuseDemandsSHA256(t *testing.T) {
 // A disk of something else is not read to its end before it is written.
 func TestReuseGivesUp(t *testing.T) {
 	t.Parallel()
-	img := newImage(t, strings.Repeat("d", sampleFrom+8), 0, 512)
+	img := newImage(t, "d"+strings.Repeat("=", sampleFrom+8), 0, 512)
 	for _, same := range []bool{false, true} {
 		d := &countingDisk{disk: newDisk(int64(len(img.content)), 512)}
 		if same {

@@ -2,14 +2,12 @@ package writer_test
 
 import (
 	"bytes"
-	"errors"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -187,69 +185,6 @@ func (c *cutting) Write(p []byte) (int, error) {
 	}
 	c.left -= len(p)
 	return c.ResponseWriter.Write(p)
-}
-
-// BenchmarkWrite compares with `zstd -dc | dd` onto the same blanked file,
-// flushed by both, and reports the ratio of times (ours includes reading back
-// in one of the two) beside the usual numbers.
-func BenchmarkWrite(b *testing.B) {
-	for name, filled := range map[string]float64{"sparse": 0.1, "dense": 0.9} {
-		b.Run(name, func(b *testing.B) { benchmarkWrite(b, filled) })
-	}
-}
-
-func benchmarkWrite(b *testing.B, filled float64) {
-	const size = 1 << 30
-	raw := makeDisk(b, size, filled)
-	dir, result := packFile(b, raw)
-	packed, err := os.Open(filepath.Join(dir, pack.FramesFile))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer packed.Close()
-	disk := filepath.Join(b.TempDir(), "disk")
-	var ours, verify, pipe time.Duration
-	b.SetBytes(size)
-	for b.Loop() {
-		ours += timed(b, disk, size, func() {
-			d, err := writer.Open(disk, writer.OpenOptions{})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer d.Close()
-			report, err := writer.Write(b.Context(), d, result.Manifest, fetch.NewFile(packed, int64(result.Manifest.PackedSizeBytes), "packed"), writer.Options{})
-			if err != nil {
-				b.Fatal(err)
-			}
-			verify += report.VerifyTime
-		})
-		pipe += timed(b, disk, size, func() {
-			script := `set -o pipefail; zstd -dcq "$1" | dd of="$2" bs=4M iflag=fullblock oflag=direct conv=sparse,notrunc,fsync status=none`
-			if out, err := exec.Command("bash", "-c", script, "bash", packed.Name(), disk).CombinedOutput(); err != nil {
-				b.Fatalf("%v: %s", err, out)
-			}
-		})
-	}
-	b.ReportMetric(float64(ours-verify)/float64(pipe), "write/pipe")
-	b.ReportMetric(float64(ours)/float64(pipe), "write+verify/pipe")
-	b.ReportMetric(float64(verify.Milliseconds())/float64(b.N), "verify-ms/op")
-}
-
-// timed runs do on a blank file.
-func timed(b *testing.B, path string, size int64, do func()) time.Duration {
-	b.Helper()
-	os.Remove(path)
-	f, err := os.Create(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := errors.Join(f.Truncate(size), f.Sync(), f.Close()); err != nil {
-		b.Fatal(err)
-	}
-	runtime.GC()
-	start := time.Now()
-	do()
-	return time.Since(start)
 }
 
 // Frames must survive being asked for in any order from a plain file.
