@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -23,6 +24,7 @@ import (
 	"github.com/ingot-metal/ingot/controller/auth"
 	"github.com/ingot-metal/ingot/controller/event"
 	"github.com/ingot-metal/ingot/controller/image"
+	"github.com/ingot-metal/ingot/controller/image/download"
 	"github.com/ingot-metal/ingot/controller/power"
 	"github.com/ingot-metal/ingot/controller/power/ipmi"
 	"github.com/ingot-metal/ingot/controller/power/manual"
@@ -59,7 +61,9 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	images, err := image.Open(dir, image.Options{MinFreeBytes: 1})
+	images, err := image.Open(dir, image.Options{MinFreeBytes: 1, Download: download.Options{
+		Policy: download.Policy{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}}, Pause: time.Millisecond, Tries: 2,
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

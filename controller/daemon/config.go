@@ -42,14 +42,15 @@ type Config struct {
 	ForeignDHCP *bool    `yaml:"foreign-dhcp-check"`
 	Consoles    []string `yaml:"agent-console"`
 
-	ImageRate        string `yaml:"image-rate"`
-	ImageRateSubnet  string `yaml:"image-rate-subnet"`
-	ImageRateMachine string `yaml:"image-rate-machine"`
-	Relay            string `yaml:"relay"`
-	RelayRing        string `yaml:"relay-ring"`
-	RelayRate        string `yaml:"relay-rate"`
-	RelayMembers     int    `yaml:"relay-members"`
-	ImageCacheBytes  string `yaml:"image-cache-bytes"`
+	ImageRate        string   `yaml:"image-rate"`
+	ImageRateSubnet  string   `yaml:"image-rate-subnet"`
+	ImageRateMachine string   `yaml:"image-rate-machine"`
+	Relay            string   `yaml:"relay"`
+	RelayRing        string   `yaml:"relay-ring"`
+	RelayRate        string   `yaml:"relay-rate"`
+	RelayMembers     int      `yaml:"relay-members"`
+	ImageCacheBytes  string   `yaml:"image-cache-bytes"`
+	ImageSourceAllow []string `yaml:"image-source-allow"`
 
 	MetricsPublic bool `yaml:"metrics-public"`
 	// ResetAdminToken is for one start only, so that no file may hold it.
@@ -61,7 +62,8 @@ type Config struct {
 	dns     []netip.Addr
 	gateway netip.Addr
 	egress  egress.Limits
-	cache   uint64 // bytes; 0: no limit
+	cache   uint64         // bytes; 0: no limit
+	sources []netip.Prefix // see ImageSourceAllow
 	relay   relayConfig
 }
 
@@ -182,6 +184,7 @@ func (c *Config) flags(path *string) *flag.FlagSet {
 	f.IntVar(&c.RelayMembers, "relay-members", c.RelayMembers, "`NUMBER` of machines from which on relaying begins (default 3)")
 	f.StringVar(&c.ImageRateMachine, "image-rate-machine", c.ImageRateMachine, "the same for each machine")
 	f.StringVar(&c.ImageCacheBytes, "image-cache-bytes", c.ImageCacheBytes, "most `BYTES` that images from other controllers take here, such as 200G (default what is free, less 1 GiB)")
+	list(&c.ImageSourceAllow, "image-source-allow", "`NETWORK` that images may be fetched from although it is loopback or link-local, such as 127.0.0.0/8; repeat for more")
 	f.BoolVar(&c.MetricsPublic, "metrics-public", c.MetricsPublic, "serve /metrics without a token")
 	f.BoolVar(&c.ResetAdminToken, "reset-admin-token", false, "revoke the admin's tokens and print a new one, for when it was lost; on the command line only")
 	return f

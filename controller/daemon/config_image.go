@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -32,6 +33,14 @@ func (c *Config) checkImages() error {
 		return fmt.Errorf("--image-cache-bytes %q: %w", c.ImageCacheBytes, err)
 	}
 	c.cache = uint64(n)
+	c.sources = nil
+	for _, text := range c.ImageSourceAllow {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("--image-source-allow %q: want a network such as 127.0.0.0/8", text)
+		}
+		c.sources = append(c.sources, network)
+	}
 	return nil
 }
 

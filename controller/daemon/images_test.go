@@ -191,7 +191,7 @@ func TestParseBytes(t *testing.T) {
 			t.Errorf("%q: got %d", text, got)
 		}
 	}
-	for _, c := range []Config{{ImageRate: "1K"}, {ImageRateSubnet: "x"}, {ImageRateMachine: "-5"}, {ImageCacheBytes: "1Q"}} {
+	for _, c := range []Config{{ImageRate: "1K"}, {ImageRateSubnet: "x"}, {ImageRateMachine: "-5"}, {ImageCacheBytes: "1Q"}, {ImageSourceAllow: []string{"127.0.0.1"}}} {
 		if err := c.Check(); err == nil {
 			t.Errorf("%+v was taken", c)
 		}

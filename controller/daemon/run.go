@@ -14,6 +14,7 @@ import (
 	"github.com/ingot-metal/ingot/controller/auth"
 	"github.com/ingot-metal/ingot/controller/event"
 	"github.com/ingot-metal/ingot/controller/image"
+	"github.com/ingot-metal/ingot/controller/image/download"
 	"github.com/ingot-metal/ingot/controller/store"
 	"github.com/ingot-metal/ingot/controller/store/postgres"
 	"github.com/ingot-metal/ingot/controller/store/seal"
@@ -153,7 +154,9 @@ func (h *house) furnish(ctx context.Context, out io.Writer) error {
 	if h.signer, err = image.NewSigner(nil, h.ring.Digest("image links")); err != nil {
 		return err
 	}
-	if h.images, err = image.Open(filepath.Join(h.c.DataDir, "images"), image.Options{Logger: h.log.With("part", "images")}); err != nil {
+	if h.images, err = image.Open(filepath.Join(h.c.DataDir, "images"), image.Options{
+		Logger: h.log.With("part", "images"), Download: download.Options{Policy: download.Policy{Allow: h.c.sources}},
+	}); err != nil {
 		return err
 	}
 	err = h.settleCopies(ctx)
