@@ -2,6 +2,11 @@ package daemon
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -10,17 +15,20 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/ingot-metal/ingot/controller/auth"
 	"github.com/ingot-metal/ingot/controller/boot"
 	"github.com/ingot-metal/ingot/controller/image"
 	"github.com/ingot-metal/ingot/controller/machine"
 	"github.com/ingot-metal/ingot/controller/store"
 	"github.com/ingot-metal/ingot/controller/store/seal"
+	"github.com/ingot-metal/ingot/imaging/manifest"
 	"github.com/ingot-metal/ingot/imaging/pack"
 )
 
@@ -134,6 +142,7 @@ func TestImageOfAnotherController(t *testing.T) {
 	if err := stopA(); err != nil { // its copy is not needed any more
 		t.Error(err)
 	}
+	privately(t, b, st, signer, img.Digest, reader)
 	stranger := reader
 	stranger.OrderID++
 	if status, body := get(stranger); status != 403 {
@@ -142,15 +151,103 @@ func TestImageOfAnotherController(t *testing.T) {
 	if _, err := st.OperationCancel(t.Context(), operation, "alice"); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) { // it is remembered for three seconds
-		status, body := get(reader)
-		if status == 403 {
-			break
+	eventually(t, "its deploy was cancelled", 403, func() int { status, _ := get(reader); return status })
+}
+
+// eventually waits for a status; what may be read is remembered for three seconds.
+func eventually(t *testing.T, since string, want int, get func() int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		got := get()
+		if got == want {
+			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("ten seconds after its deploy was cancelled the machine still gets %d, %d bytes", status, len(body))
+			t.Fatalf("ten seconds after %s the machine still gets %d, want %d", since, got, want)
 		}
 	}
+}
+
+// privately makes the image private: it is given no more by plain HTTP, and by
+// TLS only to the machine's own certificate of this boot.
+func privately(t *testing.T, c Config, st *store.Store, signer *image.Signer, d manifest.Digest, r image.Reader) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), c.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), "UPDATE image SET private = true WHERE digest = $1", d.Hex()); err != nil {
+		t.Fatal(err)
+	}
+	h := &house{c: c, id: "c-bbbb", store: st, signer: signer}
+	urls, err := copies{h}.FrameURLs(t.Context(), d.Hex(), r, "127.0.0.1", time.Now().Add(time.Minute))
+	if err != nil || !strings.HasPrefix(urls[0], fmt.Sprintf("https://127.0.0.1:%d/images/", c.ReportPort)) {
+		t.Fatalf("links to a private image: %v, %v", urls, err)
+	}
+	cert, key, err := st.Authority(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority, err := auth.OpenAuthority(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := func() string {
+		return fmt.Sprintf("https://127.0.0.1:%d%s", c.ReportPort, signer.Sign(image.FramesPath(d), r, time.Now().Add(time.Minute)))
+	}
+	get := func(link string, certificates ...tls.Certificate) int {
+		t.Helper()
+		roots := x509.NewCertPool()
+		roots.AddCert(authority.Certificate)
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: certificates}}
+		defer transport.CloseIdleConnections()
+		resp, err := (&http.Client{Transport: transport}).Get(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	plain := fmt.Sprintf("http://127.0.0.1:%d%s", c.BootPort, signer.Sign(image.FramesPath(d), r, time.Now().Add(time.Minute)))
+	eventually(t, "the image became private", 403, func() int { return get(plain) })
+	for _, tc := range []struct {
+		machine string
+		boot    uint64
+		want    int
+	}{{r.MachineID, r.BootGeneration, 200}, {"other1", r.BootGeneration, 403}, {r.MachineID, r.BootGeneration + 1, 403}} {
+		if got := get(link(), agentCertificate(t, authority, tc.machine, tc.boot)); got != tc.want {
+			t.Errorf("certificate of %s, boot %d: got %d, want %d", tc.machine, tc.boot, got, tc.want)
+		}
+	}
+	if got := get(link()); got != 403 {
+		t.Errorf("no certificate: got %d", got)
+	}
+	if _, err := conn.Exec(t.Context(), "UPDATE image SET private = false WHERE digest = $1", d.Hex()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the image became public", 200, func() int { return get(plain) })
+}
+
+func agentCertificate(t *testing.T, a *auth.Authority, id string, boot uint64) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := auth.ParseRequest(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := a.SignAgent(request, id, boot, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{signed.DER}, PrivateKey: key}
 }
 
 func TestNearest(t *testing.T) {
