@@ -67,7 +67,11 @@ func (w *write) finish(ctx context.Context) error {
 	if w.keep && !w.changed {
 		right := true
 		for _, i := range ends {
-			right = right && w.look(i, nil)
+			ok, err := w.look(i, nil)
+			if err != nil {
+				return err
+			}
+			right = right && ok
 		}
 		if right {
 			for _, i := range ends {

@@ -17,6 +17,12 @@ const (
 	sampleFrames = 32
 	sampleFrom   = 256
 	sampleRight  = 12
+	// maxUnreadable frames are taken for sectors that writing may mend; a disk
+	// with more is broken, and each may cost half a minute.
+	maxUnreadable = 8
+	// maxRunFrames bounds what is remembered of a stretch of frames that pack
+	// to next to nothing.
+	maxRunFrames = 64
 )
 
 // sample decides whether the target is worth being read first. What it reads
@@ -38,10 +44,11 @@ func (w *write) sample(ctx context.Context) error {
 	}
 	var right atomic.Int64
 	err := w.parallel(ctx, sampleFrames, func(n int) error {
-		if w.look(data[n*len(data)/sampleFrames], nil) {
+		ok, err := w.look(data[n*len(data)/sampleFrames], nil)
+		if ok {
 			right.Add(1)
 		}
-		return nil
+		return err
 	})
 	w.keep = right.Load()*sampleRight >= sampleFrames
 	return err
@@ -79,22 +86,23 @@ func (w *write) check(ctx context.Context, i int) (bool, error) {
 	if !w.m.Frames[i].Zero {
 		sums = make([][]uint64, len(w.members))
 	}
-	if w.look(i, sums) {
+	right, err := w.look(i, sums)
+	switch {
+	case right:
 		w.settle(i)
-		return true, nil
-	}
-	if sums != nil {
+	case err == nil && sums != nil:
 		w.old.put(i, sums)
 	}
-	return false, nil
+	return right, err
 }
 
 // look tells whether frame i is on all members as it should be. If not, sums (if
 // not nil) get what is there, by member; nil stays where that is unknown. A
-// sector that cannot be read is no error here, since writing it may mend it.
+// sector that cannot be read is no error here, since writing it may mend it,
+// until there are too many.
 //
 // The content is somebody's choice (an earlier system's), hence SHA-256.
-func (w *write) look(i int, sums [][]uint64) bool {
+func (w *write) look(i int, sums [][]uint64) (bool, error) {
 	buf := <-w.reading
 	defer func() { w.reading <- buf }()
 	f := &w.m.Frames[i]
@@ -102,7 +110,12 @@ func (w *write) look(i int, sums [][]uint64) bool {
 	right := 0
 	for n, m := range w.members {
 		if got, _ := m.ReadAt(content, w.m.FrameOffset(i)); got < len(content) {
-			continue
+			if w.unreadable.Add(1) <= maxUnreadable {
+				continue
+			}
+			if err := readFull(m, content, w.m.FrameOffset(i)); err != nil {
+				return false, m.explain(err)
+			}
 		}
 		alike := w.matches(i, content)
 		if alike && (f.Zero || manifest.Sum(content) == f.SHA256) {
@@ -112,7 +125,7 @@ func (w *write) look(i int, sums [][]uint64) bool {
 			sums[n] = w.old.sums(content)
 		}
 	}
-	return right == len(w.members)
+	return right == len(w.members), nil
 }
 
 // settle takes a frame for done that came from the medium just now, was right,
@@ -164,7 +177,7 @@ func (w *write) runsOf(frames []int) []manifest.Run {
 		start, end := int64(f.Offset), int64(f.Offset)+int64(f.PackedSize)
 		if n := len(runs); n > 0 {
 			last := &runs[n-1]
-			if start-(last.Offset+last.Length) <= w.plan.maxGap && end-last.Offset <= w.plan.RunBytes {
+			if start-(last.Offset+last.Length) <= w.plan.maxGap && end-last.Offset <= w.plan.RunBytes && len(last.Frames) < maxRunFrames {
 				last.Length = end - last.Offset
 				last.Frames = append(last.Frames, i)
 				continue

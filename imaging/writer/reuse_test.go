@@ -214,3 +214,29 @@ func TestSampledReadBack(t *testing.T) {
 		}
 	}
 }
+
+// A disk of which hardly anything can be read is not tried to its end.
+func TestReuseOfABrokenDisk(t *testing.T) {
+	t.Parallel()
+	img, old := release(t, 512)
+	d := &unreadableDisk{disk: newDisk(int64(len(old)), 512)}
+	one := reuse(small)
+	one.Workers = 1
+	_, err := Write(t.Context(), d, img.m, newSource(img), one)
+	var bad *SectorError
+	if !errors.As(err, &bad) || bad.Op != "read" || bad.LBA < 0 || d.reads > maxUnreadable+2*20 {
+		t.Errorf("got %v after %d reads", err, d.reads)
+	}
+}
+
+type unreadableDisk struct {
+	*disk
+	reads int // guarded by disk.mu
+}
+
+func (u *unreadableDisk) ReadAt([]byte, int64) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.reads++
+	return 0, errMedium
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ingot-metal/ingot/imaging/codec"
 	"github.com/ingot-metal/ingot/imaging/manifest"
@@ -49,6 +50,8 @@ type write struct {
 	settled []bool // frame i was read from the medium as it should be, and not written since; each has one owner at a time
 	old     granules
 	early   early
+
+	unreadable atomic.Int32 // frames that could not be read before they are written
 
 	blank    sync.Once // blankEnds before the first change
 	blankErr error
