@@ -8,7 +8,7 @@ GO       := go
 VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 STATIC   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -X main.version=$(VERSION)'
 
-.PHONY: help deps build boot images demo test check lint vmtest bench bench-imaging generate verify clean
+.PHONY: help deps build boot images demo test check lint vmtest bench bench-imaging bench-mass generate verify clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,11 @@ bench-imaging: ## writing images: ours, what others use, and the limit; some 25 
 	@tools/deps.sh bench
 	$(GO) build -trimpath -o bin/imagebench ./tools/imagebench
 	bin/imagebench $(if $(ROUNDS),-rounds $(ROUNDS))
+
+bench-mass: ## many machines at once: 64 processes on shaped links; some 12 minutes, best as root
+	@tools/deps.sh
+	$(GO) build -trimpath -o bin/massbench ./tools/massbench
+	bin/massbench
 
 generate: ## remake the code that comes from the proto files, and docs/LIFECYCLE.md
 	$(GO) run ./tools/generate/cmd

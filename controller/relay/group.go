@@ -224,6 +224,9 @@ func (g *Group) accuse(m, peer *member, failure string, now time.Time) {
 	case "gone", "leaving", "late", "busy":
 		return
 	}
+	if m.slow {
+		return // what is slow in it is no news of the peer
+	}
 	live := 0
 	for _, until := range m.barred {
 		if until.After(now) {

@@ -95,7 +95,7 @@ func newBench(ctx context.Context, dir, shape string, short bool) (b *bench, err
 	b = &bench{dir: dir, link: 1.1e6, frames: 560, images: map[bool][]picture{}, alone: map[string]time.Duration{}}
 	most := 64
 	if short {
-		b.link, b.frames, most = 1e6, 64, 4
+		b.link, b.frames, most = 2e6, 64, 4
 	}
 	if b.self, err = os.Executable(); err != nil {
 		return nil, err

@@ -103,8 +103,9 @@ func (s setting) victim(i int) (slow, dies bool) {
 			return true, false
 		}
 	}
+	first := min(4, s.n/2)
 	for k := range s.killed {
-		if i == 4+k*(s.n-4)/s.killed {
+		if i == first+k*(s.n-first)/s.killed {
 			return false, true
 		}
 	}
