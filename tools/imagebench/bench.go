@@ -81,7 +81,7 @@ func (b *bench) prepare(ctx context.Context, subjects []*subject) error {
 				return err
 			}
 		}
-		for _, p := range b.peers {
+		for _, p := range b.peersOf(s) {
 			endings := []string{p.input}
 			if p.name == "bmaptool" {
 				endings = append(endings, ".bmap")
@@ -94,6 +94,15 @@ func (b *bench) prepare(ctx context.Context, subjects []*subject) error {
 		}
 	}
 	return b.prune(keep)
+}
+
+// peersOf are those that write the image. The sector size is all that is
+// different in 4kn, so the reference is enough there.
+func (b *bench) peersOf(s *subject) []peer {
+	if s.name != "4kn" {
+		return b.peers
+	}
+	return slices.DeleteFunc(slices.Clone(b.peers), func(p peer) bool { return p.name != reference })
 }
 
 func (b *bench) manifestFile(raw string) string {
@@ -148,10 +157,7 @@ func (b *bench) round(ctx context.Context, s *subject, d dest, round int) error 
 			return err
 		}
 	}
-	for _, p := range b.peers {
-		if s.name == "4kn" && p.name != reference {
-			continue // the sector size is all that is different
-		}
+	for _, p := range b.peersOf(s) {
 		if err := d.blank(size); err != nil {
 			return err
 		}
@@ -280,7 +286,7 @@ func (b *bench) dirtyRound(ctx context.Context, s *subject, d dest) error {
 			return err
 		}
 	}
-	for _, p := range b.peers {
+	for _, p := range b.peersOf(s) {
 		if err := turn(func(target string) error {
 			return b.peerWrite(ctx, s, d, p, turnOf{dest: dirtyDest, target: target, compare: true})
 		}); err != nil {

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/ingot-metal/ingot/controller/image"
 	"github.com/ingot-metal/ingot/imaging/manifest"
@@ -50,6 +51,7 @@ func (b *bench) makeInput(ctx context.Context, raw, ending string) error {
 	// The ending stays, since casync looks at it.
 	partial := filepath.Join(b.inputDir(), "partial-"+filepath.Base(final))
 	cmd := exec.CommandContext(ctx, "bash", "-euc", recipes[ending], "bash", raw, partial, prefix)
+	cmd.WaitDelay = 5 * time.Second // what bash started may hold its output open
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("make %s: %w: %s", final, err, clip(string(out), 500))
 	}
