@@ -119,7 +119,7 @@ func (st *stream) relayState(ctx context.Context, s *agent.RelayState) error {
 		ReceivedBytes: s.GetFromControllerBytes() + s.GetFromPeersBytes(), Waiting: s.GetWaiting(), Upstream: machine.ID(text(s.GetUpstream())),
 		Failed: machine.ID(text(s.GetFailedUpstream())), Failure: text(s.GetFailure()), Done: s.GetDone(),
 	}
-	if said.Failed != "" {
+	if said.Failed != "" && st.pace.line() {
 		st.log.Info("peer failed in a relay", "order_id", s.GetOrderId(), "peer", said.Failed, "failure", said.Failure)
 	}
 	if board.Report(st.agent.id, s.GetOrderId(), said) {

@@ -28,19 +28,19 @@ type sim struct {
 }
 
 type node struct {
-	id            machine.ID
-	speed         float64 // share of the link
-	pos, rate     float64
-	before        float64 // position at the last state
-	up            *node
-	failed        machine.ID
-	failure       string
-	next, spoke   time.Time
-	joins         time.Time
-	dies          time.Time
-	joined, dead  bool
-	done          time.Time
-	quiet, stalls time.Duration
+	id           machine.ID
+	speed        float64 // share of the link
+	pos, rate    float64
+	before       float64 // position at the last state
+	up           *node
+	failed       machine.ID
+	failure      string
+	next, spoke  time.Time
+	joins        time.Time
+	dies         time.Time
+	joined, dead bool
+	done         time.Time
+	quiet        time.Duration
 }
 
 const tick = 10 * time.Millisecond
