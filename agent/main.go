@@ -19,11 +19,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
 
+	"github.com/ingot-metal/ingot/agent/deploy"
 	"github.com/ingot-metal/ingot/agent/host"
 	"github.com/ingot-metal/ingot/agent/session"
 	"github.com/ingot-metal/ingot/initramfs/cmdline"
@@ -41,6 +43,7 @@ const (
 
 func main() {
 	debug.SetMemoryLimit(heapLimit)
+	runtime.GOMAXPROCS(deploy.Processors())
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	err := run(ctx, host.New("/"))
 	stop()

@@ -24,6 +24,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -63,6 +64,9 @@ type Machine struct {
 	// MemoryBytes bounds the writer's buffers; 0 means 128 MiB.
 	MemoryBytes int64
 }
+
+// Processors is the GOMAXPROCS of a program that deploys.
+func Processors() int { return runtime.NumCPU() + writer.BlockedThreads }
 
 // Loader is a boot loader on an EFI system partition.
 type Loader struct {

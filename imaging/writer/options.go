@@ -106,6 +106,12 @@ type Report struct {
 	Sampled  bool
 }
 
+// BlockedThreads is how much larger than the number of CPUs a program that
+// writes to disks should make its GOMAXPROCS: a thread in a direct read or write
+// keeps its place among them for a while, though it needs no CPU (dense image on
+// two cores: flushed in 3.7 s with two more, 4.5 s without).
+const BlockedThreads = 2
+
 // plan is Options with every default filled in and cut to the memory allowed.
 type plan struct {
 	Options
@@ -126,7 +132,7 @@ func (o Options) plan(m *manifest.Manifest) plan {
 		p.MemoryBytes = 128 << 20
 	}
 	if p.Workers <= 0 {
-		p.Workers = min(max(runtime.GOMAXPROCS(0), 2), 16) + 1
+		p.Workers = min(max(runtime.NumCPU(), 2), 16) + 1
 	}
 	if p.ReadBackPercent <= 0 || p.ReadBackPercent > 100 {
 		p.ReadBackPercent = 100

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
 	"time"
@@ -42,7 +43,8 @@ func writeImage(ctx context.Context, args []string) (err error) {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	debug.SetMemoryLimit(512 << 20) // agent/main.go
+	debug.SetMemoryLimit(512 << 20) // agent/main.go, as the next
+	runtime.GOMAXPROCS(runtime.NumCPU() + writer.BlockedThreads)
 	if *profile != "" {
 		f, err := os.Create(*profile)
 		if err != nil {
