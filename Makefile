@@ -54,7 +54,7 @@ bench: ## benchmarks, as ratios to what a user would pick instead
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	$(GO) run ./tools/imagebench -short -dir build/bench/short
 
-bench-imaging: ## writing images: ours, what others use, and the limit; some 25 minutes, best as root
+bench-imaging: ## writing images: ours, what others use, and the limit; most of an hour on 2 cores, best as root
 	@tools/deps.sh bench
 	$(GO) build -trimpath -o bin/imagebench ./tools/imagebench
 	bin/imagebench $(if $(ROUNDS),-rounds $(ROUNDS))

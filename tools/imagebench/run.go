@@ -103,11 +103,8 @@ func (b *bench) run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	err = b.measure(ctx, subjects, dests)
-	if err := errors.Join(err, closeDests()); err != nil {
-		return err
-	}
-	return b.report(out)
+	// What was measured before an error, or before somebody had enough, is kept.
+	return errors.Join(b.measure(ctx, subjects, dests), closeDests(), b.report(out))
 }
 
 func (b *bench) report(out io.Writer) error {
