@@ -192,11 +192,11 @@ func TestBundle(t *testing.T) {
 	if again, err := two.exported(img.GetDigest(), "bundle"); err != nil || !bytes.Equal(again, bundle) {
 		t.Errorf("exported again: %d bytes, %v, want the same %d", len(again), err, len(bundle))
 	}
-	for at := range 200 { // a bit anywhere
+	for at := range 64 { // a bit anywhere
 		bad := bytes.Clone(bundle)
-		bad[at*len(bad)/200] ^= 1
+		bad[at*len(bad)/64] ^= 1
 		if _, err := two.imported(&operator.ImageHeader{Name: "debian", Format: "bundle"}, bad); err == nil && !harmless(t, bad, bundle) {
-			t.Errorf("a bundle with a changed bit at %d of %d was taken", at*len(bad)/200, len(bad))
+			t.Errorf("a bundle with a changed bit at %d of %d was taken", at*len(bad)/64, len(bad))
 		}
 	}
 }
@@ -216,7 +216,7 @@ func harmless(t *testing.T, a, b []byte) bool {
 			if err != nil {
 				return text
 			}
-			if strings.HasPrefix(h.Name, "signatures/") {
+			if strings.HasSuffix(h.Name, ".minisig") {
 				_, content, _ = bytes.Cut(content, []byte("\n")) // the untrusted comment is signed by nobody
 			}
 			if h.Name != "image.json" {
@@ -261,7 +261,7 @@ func TestHostileBundles(t *testing.T) {
 		return out.Bytes()
 	}
 	content["../../evil"] = []byte("x")
-	content["signatures/0000000000000001.minisig"] = []byte("no signature")
+	content["manifest.json.0000000000000001.minisig"] = []byte("no signature")
 	for name, data := range map[string][]byte{
 		"no frames":          pack("manifest.json", "image.json"),
 		"frames first":       pack("frames.zst", "manifest.json"),
@@ -269,7 +269,7 @@ func TestHostileBundles(t *testing.T) {
 		"frames twice":       pack("manifest.json", "frames.zst", "frames.zst"),
 		"a path":             pack("manifest.json", "../../evil", "frames.zst"),
 		"a link":             pack("manifest.json", "link", "frames.zst"),
-		"a bad signature":    pack("manifest.json", "signatures/0000000000000001.minisig", "frames.zst"),
+		"a bad signature":    pack("manifest.json", "manifest.json.0000000000000001.minisig", "frames.zst"),
 		"cut off":            bundle[:len(bundle)/2],
 		"nothing":            nil,
 		"no tar":             []byte(strings.Repeat("x", 2048)),

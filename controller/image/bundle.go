@@ -21,18 +21,18 @@ import (
 // A bundle is how an image moves between sites: a tar (ustar, or PAX where frames
 // are larger than 8 GiB) of these files, in this order:
 //
-//	manifest.json             the canonical manifest
-//	image.json                what the manifest does not say; not signed
-//	signatures/KEYID.minisig  detached signatures of manifest.json, at most 16
-//	frames.zst                the packed disk
+//	manifest.json                the canonical manifest
+//	image.json                   what the manifest does not say; not signed
+//	manifest.json.KEYID.minisig  detached signatures of manifest.json, at most 16
+//	frames.zst                   the packed disk
 //
-// So `minisign -V -m manifest.json` and `zstd -d frames.zst` work on what stock
-// tar unpacked.
+// So stock tar unpacks an image as docs/IMAGE-FORMAT.md has it, on which
+// `minisign -V -m manifest.json` and `zstd -d frames.zst` work.
 const (
-	bundleFacts      = "image.json"
-	bundleSignatures = "signatures/"
-	signatureSuffix  = ".minisig"
-	maxFactsBytes    = 64 << 10
+	bundleFacts     = "image.json"
+	signaturePrefix = pack.ManifestFile + "."
+	signatureSuffix = ".minisig"
+	maxFactsBytes   = 64 << 10
 )
 
 // Bundle is what goes with an image beside its two files.
@@ -82,7 +82,7 @@ func (s *Store) bundleExport(ctx context.Context, d manifest.Digest, b Bundle, o
 		if err = errors.Join(err, parseErr); err != nil {
 			return err
 		}
-		err = put(bundleSignatures+sig.KeyID().String()+signatureSuffix, int64(len(sig.Text())), bytes.NewReader(sig.Text()))
+		err = put(signaturePrefix+sig.KeyID().String()+signatureSuffix, int64(len(sig.Text())), bytes.NewReader(sig.Text()))
 	}
 	if err != nil {
 		return err
@@ -203,12 +203,23 @@ func (u *unbundling) one(ctx context.Context, h *tar.Header) error {
 		return fmt.Errorf("%w: it begins with %.80q, a bundle begins with %s", pack.ErrFormat, h.Name, pack.ManifestFile)
 	case h.Name == bundleFacts && u.bundle.Name == "":
 		return u.readFacts(ctx, h)
-	case strings.HasPrefix(h.Name, bundleSignatures) && strings.HasSuffix(h.Name, signatureSuffix):
+	case isSignature(h.Name):
 		return u.readSignature(ctx, h)
 	case h.Name == pack.FramesFile && !u.frames:
 		return u.readFrames(ctx, h)
 	}
 	return fmt.Errorf("%w: %.80q has no place in a bundle, or is there twice", pack.ErrFormat, h.Name)
+}
+
+// isSignature knows the names of signatures: one has no key id in its name.
+func isSignature(name string) bool {
+	if name == pack.ManifestFile+signatureSuffix {
+		return true
+	}
+	id, ok := strings.CutPrefix(name, signaturePrefix)
+	id, minisig := strings.CutSuffix(id, signatureSuffix)
+	_, err := sign.ParseKeyID(id)
+	return ok && minisig && err == nil
 }
 
 // small reads a file of at most so many bytes.
