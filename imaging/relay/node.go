@@ -43,8 +43,8 @@ type Options struct {
 	// bound.
 	ServeRate float64
 	// Stall is how long a peer may be silent (default 1 s), and Patience how
-	// long it may say that it has nothing yet while it does not come forward
-	// itself (default 5 s; six times that in any case).
+	// long, give or take a half, it may be waited for in all while neither bytes
+	// nor its own position earn it more (default 5 s).
 	Stall, Patience time.Duration
 	// Dial makes connections to peers; nil means TCP. Tests shape links here.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)

@@ -69,21 +69,19 @@ func TestFromTheMiddle(t *testing.T) {
 func TestTurnedWhileWaiting(t *testing.T) {
 	t.Parallel()
 	img := newImage(12)
-	server := newMember(t, img, "server") // which never gets anything
 	m := newMember(t, img, "reader", func(o *Options) { o.Patience = time.Hour })
-	m.SetUpstream(server.peer())
-	waits := make(chan struct{})
-	go func() {
-		defer close(waits)
-		for server.State().Serving == 0 {
-			time.Sleep(time.Millisecond)
+	m.SetUpstream(hostilePeer(t, img, func(h hostile) {
+		for n := 0; h.r.Context().Err() == nil; n++ {
+			h.record(record{kind: kindWait, frame: h.first})
+			if n == 2 {
+				m.SetUpstream(Peer{})
+			}
+			pause(h.r, 100*time.Millisecond)
 		}
-		m.SetUpstream(Peer{})
-	}()
+	}))
 	if got, want := m.read(0, 1000); !bytes.Equal(got, want) {
 		t.Error("other bytes than those of the image")
 	}
-	<-waits
 	if s := m.State(); s.Upstream != "" || s.FailedUpstream != "" || s.FromFloor == 0 {
 		t.Errorf("got state %+v, want the floor and nobody blamed", s)
 	}
