@@ -197,7 +197,7 @@ func (c *cli) imagePrune() *cobra.Command {
 			}
 			if !yes {
 				c.prunePlan(plan, "would be deleted")
-				if err := c.confirm(fmt.Sprintf("Delete %d images?", len(plan.GetImages())), "--yes"); err != nil {
+				if err := c.confirm("Delete "+count(len(plan.GetImages()))+"?", "--yes"); err != nil {
 					return err
 				}
 			}
@@ -214,10 +214,17 @@ func (c *cli) imagePrune() *cobra.Command {
 	return cmd
 }
 
+func count(n int) string {
+	if n == 1 {
+		return "1 image"
+	}
+	return fmt.Sprintf("%d images", n)
+}
+
 func (c *cli) prunePlan(plan *operator.ImagePruneResponse, what string) {
 	if n := len(plan.GetImages()); n > 0 {
 		c.imageTable(plan.GetImages())
-		fmt.Fprintf(c.out, "%d images %s, %s\n", n, what, size(plan.GetFreedBytes()))
+		fmt.Fprintf(c.out, "%s %s, %s\n", count(n), what, size(plan.GetFreedBytes()))
 	} else {
 		fmt.Fprintln(c.out, "there is no old version that nobody has")
 	}
