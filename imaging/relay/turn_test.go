@@ -92,7 +92,7 @@ func TestPassedOver(t *testing.T) {
 	t.Parallel()
 	img := newImage(60)
 	server := newMember(t, img, "server", func(o *Options) {
-		// Passed over long ago.
+		// A quick clock, so that what was passed over soon was so long ago.
 		start := time.Now()
 		o.Now = func() time.Time { return start.Add(time.Since(start) * 20) }
 	})
