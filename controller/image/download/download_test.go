@@ -279,3 +279,30 @@ func TestContentRange(t *testing.T) {
 		}
 	}
 }
+
+// A server that resumes although the file is another one by now, and one whose
+// answer ends early without a length of its own, are both seen through.
+func TestFetchDistrustsResumedAnswers(t *testing.T) {
+	t.Parallel()
+	part := func(m *mirror, etag string, n int) func(http.ResponseWriter, *http.Request) bool {
+		return func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("ETag", etag)
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes 300000-%d/%d", len(m.file)-1, len(m.file)))
+			w.WriteHeader(http.StatusPartialContent)
+			w.(http.Flusher).Flush() // so that it goes in chunks
+			w.Write(m.file[300_000 : 300_000+n])
+			return true
+		}
+	}
+	m := &mirror{file: sample(1 << 20), etag: `"one"`}
+	m.script = append(m.script, m.cut(300_000), part(m, `"two"`, 700_000))
+	if _, err := client(lab).Fetch(t.Context(), Request{URL: serve(t, m)}, &memory{}); !errors.Is(err, ErrChanged) {
+		t.Errorf("another ETag: got %v, want %v", err, ErrChanged)
+	}
+	m = &mirror{file: sample(1 << 20), etag: `"one"`}
+	m.script = append(m.script, m.cut(300_000), part(m, `"one"`, 1000))
+	var got memory
+	if _, err := client(lab).Fetch(t.Context(), Request{URL: serve(t, m)}, &got); err != nil || !bytes.Equal(got.Bytes(), m.file) || len(m.asked) != 3 {
+		t.Errorf("ended early: got %d bytes in %d requests, %v; want %d in 3", got.Len(), len(m.asked), err, len(m.file))
+	}
+}
