@@ -125,8 +125,8 @@ func rank(k machine.DiskKind) int {
 	return 4
 }
 
-// Erasable lists the disks that a release erases: all that are not read-only
-// or removable.
+// Erasable lists the disks that a release erases: all that are not read-only or
+// removable, and a removable one that an image was put on.
 func Erasable(disks []machine.Disk) []machine.Disk {
-	return slices.DeleteFunc(slices.Clone(disks), func(d machine.Disk) bool { return d.ReadOnly || d.Removable })
+	return slices.DeleteFunc(slices.Clone(disks), func(d machine.Disk) bool { return d.ReadOnly || d.Removable && d.Data == nil })
 }

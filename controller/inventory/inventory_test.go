@@ -1,6 +1,7 @@
 package inventory_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,5 +43,19 @@ func TestChooseDisk(t *testing.T) {
 		if err != nil || got.Serial != tc.want {
 			t.Errorf("%s: got %s, %v, want %s", tc.name, got.Serial, err, tc.want)
 		}
+	}
+}
+
+func TestErasable(t *testing.T) {
+	t.Parallel()
+	held := &machine.DiskData{Written: true}
+	var got []string
+	for _, d := range inventory.Erasable([]machine.Disk{
+		{Serial: "plain"}, {Serial: "stick", Removable: true}, {Serial: "stick with an image", Removable: true, Data: held}, {Serial: "locked", ReadOnly: true, Data: held},
+	}) {
+		got = append(got, d.Serial)
+	}
+	if want := []string{"plain", "stick with an image"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
