@@ -20,14 +20,17 @@ func (w *write) isEnd(i int) bool {
 	return !f.Zero && (at < endBytes || at+int64(f.Size) > int64(w.m.SizeBytes)-endBytes)
 }
 
-func (w *write) ends() []int {
-	var ends []int
+// ordered gives the frames with data: those at the ends, and those between.
+func (w *write) ordered() (ends, between []int) {
 	for i := range w.m.Frames {
-		if w.isEnd(i) {
+		switch {
+		case w.isEnd(i):
 			ends = append(ends, i)
+		case !w.m.Frames[i].Zero:
+			between = append(between, i)
 		}
 	}
-	return ends
+	return ends, between
 }
 
 // beforeChange comes before anything else is changed on the target.
@@ -63,7 +66,7 @@ func (w *write) finish(ctx context.Context) error {
 	if err := w.flush(); err != nil {
 		return err
 	}
-	ends := w.ends()
+	ends, _ := w.ordered()
 	if w.keep && !w.changed {
 		right := true
 		for _, i := range ends {

@@ -31,12 +31,7 @@ func (w *write) sample(ctx context.Context) error {
 	if err := w.dropCache(); err != nil {
 		return err
 	}
-	var data []int
-	for i := range w.m.Frames {
-		if !w.m.Frames[i].Zero && !w.isEnd(i) {
-			data = append(data, i)
-		}
-	}
+	_, data := w.ordered()
 	w.keep = true
 	w.old = granules{seed: maphash.MakeSeed(), of: map[int][][]uint64{}}
 	if len(data) < sampleFrom {

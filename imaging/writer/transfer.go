@@ -24,18 +24,13 @@ type packedFrame struct {
 // transfer is the write phase: everything but the ends, with holes, checkers,
 // fetchers and workers side by side. The first error ends them all.
 func (w *write) transfer(ctx context.Context) error {
-	var data []int
-	for i := range w.m.Frames {
-		if !w.m.Frames[i].Zero && !w.isEnd(i) {
-			data = append(data, i)
-		}
-	}
 	if !w.keep {
 		if err := w.beforeChange(); err != nil {
 			return err
 		}
 	}
 	w.next()
+	_, data := w.ordered()
 	return w.pipeline(ctx, w.runsOf(data), w.zeroHoles)
 }
 
