@@ -120,6 +120,7 @@ type member struct {
 
 	slow      bool
 	fast      int // states in a row in which a slow one was not
+	late      int // paces in a row in which a healthy one was late
 	pace      pace
 	judged    time.Time // end of the pace that was judged last
 	waited    time.Time // since when data waits at its source; zero: none does

@@ -6,7 +6,10 @@ const (
 	// slowShare of the best rate is what a member must reach that has data
 	// waiting; recoverShare what a slow one must reach to count as healthy again,
 	// recoverStates times in a row.
+	// One that stays below a half of that is slow at once, others at the second
+	// pace in a row: a disk or a busy core may hold anybody up for a moment.
 	slowShare     = 0.5
+	slowStates    = 2
 	recoverShare  = 0.75
 	recoverStates = 2
 	// backlog is how much must be waiting, in seconds of the best rate.
@@ -50,8 +53,12 @@ func (g *Group) judge(m *member, now time.Time) {
 	case m.slow:
 		m.fast = 0
 	case m.waited.IsZero() || waited < leastWaited || !m.obeys():
-	case rate < slowShare*best*waited.Seconds()/m.pace.span.Seconds():
-		m.slow, m.fast = true, 0
+	case rate >= slowShare*best*waited.Seconds()/m.pace.span.Seconds():
+		m.late = 0
+	case rate >= slowShare/2*best*waited.Seconds()/m.pace.span.Seconds() && m.late+1 < slowStates:
+		m.late++
+	default:
+		m.slow, m.fast, m.late = true, 0, 0
 		g.blame(m, now)
 		if m.up != nil {
 			g.cut(m)
