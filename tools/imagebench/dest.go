@@ -19,6 +19,9 @@ import (
 type dest struct {
 	name string // "disk" or "ram"
 	dir  string
+	// alone: what else the filesystem has to write is waited for, so that no
+	// writer pays for it.
+	alone bool
 }
 
 func (d dest) file() string { return filepath.Join(d.dir, "target.raw") }
@@ -32,7 +35,7 @@ func (d dest) blank(size int64) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Truncate(size), settle(f), f.Close())
+	return errors.Join(f.Truncate(size), d.settle(f), f.Close())
 }
 
 // dirty makes a target with old data from its first byte to its last.
@@ -51,7 +54,7 @@ func (d dest) dirty(size int64) error {
 			return fmt.Errorf("fill %s with old data: %w", d.file(), err)
 		}
 	}
-	return settle(f)
+	return d.settle(f)
 }
 
 // copyOf makes a target that holds the raw disk from, made as large as size.
@@ -66,7 +69,7 @@ func (d dest) copyOf(ctx context.Context, from string, size int64) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Truncate(size), settle(f), f.Close())
+	return errors.Join(f.Truncate(size), d.settle(f), f.Close())
 }
 
 // asDisk gives the target the shape of a disk, a loop device, which needs root:
@@ -93,11 +96,14 @@ func (d dest) remove() error {
 	return nil
 }
 
-// settle writes out what waits to be written in the whole filesystem, whoever
-// wrote it, and drops the target from the page cache, so that no writer pays
-// for what was before it.
-func settle(f *os.File) error {
-	if err := unix.Syncfs(int(f.Fd())); err != nil {
+// settle writes the target out and drops it from the page cache, so that no
+// writer pays for what was before it.
+func (d dest) settle(f *os.File) error {
+	err := f.Sync()
+	if err == nil && d.alone {
+		err = unix.Syncfs(int(f.Fd()))
+	}
+	if err != nil {
 		return fmt.Errorf("sync %s: %w", f.Name(), err)
 	}
 	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)

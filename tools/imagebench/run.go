@@ -126,10 +126,10 @@ func (b *bench) dests() ([]dest, func() error, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		all, end = append(all, dest{"ram", dir}), remove
+		all, end = append(all, dest{"ram", dir, !b.opts.short}), remove
 	}
 	if contains(b.opts.dests, "disk") {
-		all = append(all, dest{"disk", b.dir})
+		all = append(all, dest{"disk", b.dir, !b.opts.short})
 	}
 	return all, end, nil
 }
