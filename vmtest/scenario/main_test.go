@@ -33,6 +33,12 @@ var specs = []lab.Spec{
 	{Name: "plug", Firmware: qemu.BIOS, Disks: []lab.DiskSpec{{Bus: qemu.VirtioBlk, SizeBytes: 512 * mib}}},
 	{Name: "stranger", Firmware: qemu.BIOS, Disks: []lab.DiskSpec{{Bus: qemu.VirtioBlk, SizeBytes: 256 * mib}}},
 	{Name: "diskless", Firmware: qemu.BIOS},
+	relaySpec(0), relaySpec(1), relaySpec(2), relaySpec(3), relaySpec(4),
+}
+
+// relaySpec is one of the machines that are deployed at once.
+func relaySpec(i int) lab.Spec {
+	return lab.Spec{Name: relayed[i], Firmware: qemu.BIOS, Disks: []lab.DiskSpec{{Bus: qemu.VirtioBlk, SizeBytes: 256 * mib}}}
 }
 
 // world is the lab and a connection to its controller; one for all tests.
