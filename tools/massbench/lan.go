@@ -12,13 +12,14 @@ import (
 // lan is one network namespace a machine, each with one link to a bridge, shaped
 // by tc both ways. A nil lan shapes nothing: everybody is on loopback.
 type lan struct {
-	name  string   // of the bridge's namespace, and the beginning of the others'
-	ports []string // namespaces; the last one is the server's
+	name  string          // of the bridge's namespace, and the beginning of the others'
+	ports []string        // namespaces; the last one is the server's
+	rates map[int]float64 // of ports, as they are shaped
 }
 
 // newLan makes room for n machines and a server.
 func newLan(ctx context.Context, n int) (*lan, error) {
-	l := &lan{name: fmt.Sprintf("mb%d", os.Getpid())}
+	l := &lan{name: fmt.Sprintf("mb%d", os.Getpid()), rates: map[int]float64{}}
 	err := l.ip(ctx, "", "netns add "+l.name)
 	if err == nil {
 		err = l.ip(ctx, l.name, "link add br0 type bridge", "link set br0 up")
@@ -57,7 +58,7 @@ func (l *lan) host(i int) string {
 
 // shape sets the rate of a port, each way, in bytes a second.
 func (l *lan) shape(ctx context.Context, i int, bytesPerSecond float64) error {
-	if l == nil {
+	if l == nil || l.rates[i] == bytesPerSecond {
 		return nil
 	}
 	for _, at := range [][2]string{{l.ports[i], "eth0"}, {l.name, fmt.Sprintf("p%d", i)}} {
@@ -67,6 +68,7 @@ func (l *lan) shape(ctx context.Context, i int, bytesPerSecond float64) error {
 			return err
 		}
 	}
+	l.rates[i] = bytesPerSecond
 	return nil
 }
 

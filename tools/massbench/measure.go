@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	plan "github.com/ingot-metal/ingot/controller/relay"
 )
 
@@ -192,23 +194,32 @@ func (r *round) check(ctx context.Context) error {
 	if r.failed != nil {
 		return r.failed
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(2)
 	for _, p := range r.crowd {
-		if !p.healthy {
-			continue
-		}
-		p.tell(word{Finish: true})
-		select {
-		case good := <-p.checked:
-			if !good {
-				return fmt.Errorf("machine %s has other content than the image", p.id())
-			}
-		case <-p.gone:
-			return fmt.Errorf("machine %s ended before it was checked", p.id())
-		case <-ctx.Done():
-			return ctx.Err()
+		if p.healthy {
+			group.Go(func() error { return p.check(ctx) })
 		}
 	}
-	return nil
+	return group.Wait()
+}
+
+func (p *proc) check(ctx context.Context) error {
+	p.tell(word{Finish: true})
+	select { // it says what it found, and ends
+	case <-p.gone:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case good := <-p.checked:
+		if !good {
+			return fmt.Errorf("machine %s has other content than the image", p.id())
+		}
+		return nil
+	default:
+		return fmt.Errorf("machine %s ended before it was checked", p.id())
+	}
 }
 
 // ended takes a healthy machine's end.
