@@ -102,7 +102,7 @@ func (j Jobs) deploy(ctx context.Context, m machine.Machine, o machine.Order, ho
 	job := &agent.DeployJob{
 		ImageDigest: w.ImageDigest, Manifest: manifest, FrameUrls: urls,
 		Disk: disk, Seed: seed, KexecForbidden: w.KexecForbidden, After: agent.After_AFTER_BOOT, WipeConflicting: w.WipeConflicting,
-		Reuse: w.Reuse,
+		Reuse: w.Reuse, ReadBack: &agent.ReadBack{Percent: w.ReadBack.Percent, Sha256: w.ReadBack.SHA256},
 	}
 	if w.Stop {
 		job.After = agent.After_AFTER_STOP

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ingot-metal/ingot/controller/auth"
 	"github.com/ingot-metal/ingot/controller/event"
+	"github.com/ingot-metal/ingot/controller/machine"
 	"github.com/ingot-metal/ingot/controller/power"
 	"github.com/ingot-metal/ingot/imaging/manifest"
 	"github.com/ingot-metal/ingot/proto/operator"
@@ -46,6 +47,8 @@ type Config struct {
 	Board    *event.Board
 	// Quirks say of models of machines what they do not survive; may be nil.
 	Quirks power.Quirks
+	// ReadBack is how this site proves what deploys write.
+	ReadBack machine.ReadBack
 	// ControllerID is who is recorded as holding a copy of an imported image.
 	ControllerID string
 	Log          *slog.Logger

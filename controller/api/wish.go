@@ -83,6 +83,7 @@ func (s *Server) MachineDeploy(ctx context.Context, r *operator.MachineDeployReq
 	if err := complete(&wish, m, img, r); err != nil {
 		return nil, err
 	}
+	wish.ReadBack = s.c.ReadBack
 	_, hardware := s.c.Quirks.Match(m.Vendor, m.Product, "")
 	if wish.KexecForbidden, err = kexecForbidden(r.GetKexec(), img, hardware); err != nil {
 		return nil, err

@@ -112,7 +112,7 @@ func (h *house) operators(open *sockets, drivers lifecycle.Open, m *meter) ([]pa
 		return nil, err
 	}
 	server, err := api.New(api.Config{
-		Quirks: quirks, Manifest: h.puller.Manifest,
+		Quirks: quirks, ReadBack: h.c.proof, Manifest: h.puller.Manifest,
 		Store: h.store, Images: h.images, Open: api.Open(drivers), Board: h.board, ControllerID: h.id, Log: h.log.With("part", "api"),
 		Checks:  []api.Check{{Name: "boot files", Run: h.bootFiles}},
 		Metrics: m.handler(), MetricsPublic: h.c.MetricsPublic,

@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/ingot-metal/ingot/controller/image/egress"
+	"github.com/ingot-metal/ingot/controller/machine"
 )
 
 // Config is everything that ingotd can be told. The zero value, once checked,
@@ -49,6 +50,7 @@ type Config struct {
 	RelayRing        string   `yaml:"relay-ring"`
 	RelayRate        string   `yaml:"relay-rate"`
 	RelayMembers     int      `yaml:"relay-members"`
+	ReadBack         string   `yaml:"read-back"`
 	ImageCacheBytes  string   `yaml:"image-cache-bytes"`
 	ImageSourceAllow []string `yaml:"image-source-allow"`
 
@@ -65,6 +67,7 @@ type Config struct {
 	cache   uint64         // bytes; 0: no limit
 	sources []netip.Prefix // see ImageSourceAllow
 	relay   relayConfig
+	proof   machine.ReadBack
 }
 
 // addressRange is one --dhcp-range, both ends included.
@@ -178,6 +181,7 @@ func (c *Config) flags(path *string) *flag.FlagSet {
 	list(&c.Consoles, "agent-console", "`CONSOLE` of agents, such as ttyS0,115200; repeat for more")
 	f.StringVar(&c.ImageRate, "image-rate", c.ImageRate, "most `BYTES` a second of images that this controller sends, such as 500M (default no limit)")
 	f.StringVar(&c.ImageRateSubnet, "image-rate-subnet", c.ImageRateSubnet, "the same for each subnet")
+	f.StringVar(&c.ReadBack, "read-back", c.ReadBack, "how a deploy proves what it wrote: `all` of it by XXH3, sha256, or a share such as 10% (default all)")
 	f.StringVar(&c.Relay, "relay", c.Relay, "`on`, tls or off: machines pass images that they are given at the same time on to each other, by TLS where tls is said or the image is private (default on)")
 	f.StringVar(&c.RelayRing, "relay-ring", c.RelayRing, "most `BYTES` of memory that a machine gives to its peers; never more than an eighth of what it has (default 1G)")
 	f.StringVar(&c.RelayRate, "relay-rate", c.RelayRate, "most `BYTES` a second that a machine gives to its peers (default no limit)")
@@ -209,7 +213,7 @@ func (c *Config) Check() error {
 	if c.Name == "" {
 		c.Name, _ = os.Hostname() // a controller without a name is known by its id
 	}
-	errs := []error{c.checkPorts(), c.checkNetwork(), c.checkWords(), c.checkImages(), c.checkRelay()}
+	errs := []error{c.checkPorts(), c.checkNetwork(), c.checkWords(), c.checkImages(), c.checkProof(), c.checkRelay()}
 	if err := c.level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		errs = append(errs, fmt.Errorf("--log-level %q: want debug, info, warn or error", c.LogLevel))
 	}

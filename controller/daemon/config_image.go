@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/ingot-metal/ingot/controller/machine"
 )
 
 // checkImages reads the limits of what is sent and kept of images.
@@ -40,6 +42,23 @@ func (c *Config) checkImages() error {
 			return fmt.Errorf("--image-source-allow %q: want a network such as 127.0.0.0/8", text)
 		}
 		c.sources = append(c.sources, network)
+	}
+	return nil
+}
+
+// checkProof reads how much of what a deploy wrote is read back.
+func (c *Config) checkProof() error {
+	share, isShare := strings.CutSuffix(c.ReadBack, "%")
+	n, err := strconv.ParseUint(share, 10, 32)
+	switch {
+	case c.ReadBack == "" || c.ReadBack == "all":
+		c.proof = machine.ReadBack{}
+	case c.ReadBack == "sha256":
+		c.proof = machine.ReadBack{SHA256: true}
+	case isShare && err == nil && n >= 1 && n <= 99:
+		c.proof = machine.ReadBack{Percent: uint32(n)}
+	default:
+		return fmt.Errorf("--read-back %q: want all, sha256, or a share from 1%% to 99%%", c.ReadBack)
 	}
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ingot-metal/ingot/controller/machine"
 )
 
 func TestParseConfig(t *testing.T) {
@@ -52,6 +54,16 @@ func TestParseConfig(t *testing.T) {
 	}
 }
 
+func TestReadBack(t *testing.T) {
+	t.Parallel()
+	for word, want := range map[string]machine.ReadBack{"all": {}, "sha256": {SHA256: true}, "10%": {Percent: 10}} {
+		c, err := ParseConfig([]string{"--read-back", word}, io.Discard)
+		if err != nil || c.proof != want {
+			t.Errorf("%s: got %+v, %v, want %+v", word, c.proof, err, want)
+		}
+	}
+}
+
 func TestConfigRefusals(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "ingotd.yaml")
@@ -73,6 +85,8 @@ func TestConfigRefusals(t *testing.T) {
 		{"--interface a --interface a", "each once"},
 		{"--agent-console ttyS0;rm", "--agent-console"},
 		{"--domain a..b", "--domain"},
+		{"--read-back 0%", "--read-back"},
+		{"--read-back some", "sha256"},
 		{"--dns 1.2.3", "--dns"},
 		{"--gateway x", "--gateway"},
 		{"--log-level loud", "--log-level"},

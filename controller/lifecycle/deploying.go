@@ -62,7 +62,8 @@ func deploying(t *turn) {
 }
 
 func acceptDeploy(m machine.Machine, wish *machine.DeployWish, r machine.Result) (machine.Reason, string) {
-	if r.Deploy == nil || !r.Deploy.Verified || r.Deploy.ImageDigest != wish.ImageDigest {
+	proven := r.Deploy != nil && (r.Deploy.Verified || wish.ReadBack.Sampled() && r.Deploy.VerifiedAfter > 0)
+	if !proven || r.Deploy.ImageDigest != wish.ImageDigest {
 		return machine.ReasonImageDigest, "the agent did not prove that what it read back is the image"
 	}
 	ordered := wish.Disk

@@ -81,9 +81,20 @@ type DeployWish struct {
 	Stop            bool     `json:"stop,omitempty"` // power off after verify and seed
 	WipeConflicting bool     `json:"wipe_conflicting,omitempty"`
 	Reuse           bool     `json:"reuse,omitempty"` // keep what the disk holds of it already
-	InstanceID      string   `json:"instance_id"` // new for each deploy
+	InstanceID      string   `json:"instance_id"`     // new for each deploy
 	ReportToken     string   `json:"report_token"`
+	ReadBack        ReadBack `json:"read_back,omitzero"`
 }
+
+// ReadBack says how what was written is proved. The zero value is the whole
+// image, by XXH3.
+type ReadBack struct {
+	Percent uint32 `json:"percent,omitempty"` // share of the frames; 0 means all
+	SHA256  bool   `json:"sha256,omitempty"`
+}
+
+// Sampled tells that not all of the image is read back.
+func (r ReadBack) Sampled() bool { return r.Percent > 0 && r.Percent < 100 }
 
 // ReleaseWish asks to take the machine back and erase these disks.
 type ReleaseWish struct {
