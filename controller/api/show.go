@@ -65,6 +65,9 @@ func showMachine(m machine.Machine) *operator.Machine {
 			Address: n.Address, BootNic: n.BootNIC, Neighbour: n.Neighbour,
 		})
 	}
+	for _, d := range m.LostDisks {
+		out.LostDisks = append(out.LostDisks, &operator.LostDisk{Serial: d.Serial, Wwn: d.WWN, Model: d.Model, HoldsData: showDiskData(&d.Data)})
+	}
 	for _, w := range m.Warnings {
 		out.Warnings = append(out.Warnings, &operator.Warning{Code: w.Code, Text: w.Text})
 	}
@@ -86,10 +89,17 @@ func showDisks(disks []machine.Disk) []*operator.Disk {
 	for _, d := range disks {
 		out = append(out, &operator.Disk{
 			Id: d.ID, Name: d.Name, Serial: d.Serial, Wwn: d.WWN, Model: d.Model, SizeBytes: d.SizeBytes,
-			LogicalSectorBytes: d.SectorBytes, Kind: string(d.Kind), Health: d.Health,
+			LogicalSectorBytes: d.SectorBytes, Kind: string(d.Kind), Health: d.Health, HoldsData: showDiskData(d.Data),
 		})
 	}
 	return out
+}
+
+func showDiskData(d *machine.DiskData) *operator.DiskData {
+	if d == nil {
+		return nil
+	}
+	return &operator.DiskData{Since: at(d.Since), OperationId: d.OperationID, MachineId: string(d.MachineID), Written: d.Written}
 }
 
 // showBMC never shows a password: machine.BMC holds none.

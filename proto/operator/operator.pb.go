@@ -155,7 +155,7 @@ func (PowerAction) EnumDescriptor() ([]byte, []int) {
 	return file_operator_operator_proto_rawDescGZIP(), []int{1}
 }
 
-// Machine as operators see it. Next free field: 32.
+// Machine as operators see it. Next free field: 33.
 type Machine struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Short and stable, such as k3f9qa.
@@ -194,8 +194,10 @@ type Machine struct {
 	StateSince     *timestamppb.Timestamp `protobuf:"bytes,28,opt,name=state_since,json=stateSince,proto3" json:"state_since,omitempty"`
 	DeadlineAt     *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=deadline_at,json=deadlineAt,proto3" json:"deadline_at,omitempty"`
 	// MAAS's name of the same status.
-	MaasStatus    string `protobuf:"bytes,30,opt,name=maas_status,json=maasStatus,proto3" json:"maas_status,omitempty"`
-	Pool          string `protobuf:"bytes,31,opt,name=pool,proto3" json:"pool,omitempty"`
+	MaasStatus string `protobuf:"bytes,30,opt,name=maas_status,json=maasStatus,proto3" json:"maas_status,omitempty"`
+	Pool       string `protobuf:"bytes,31,opt,name=pool,proto3" json:"pool,omitempty"`
+	// Disks that went missing with data on them.
+	LostDisks     []*LostDisk `protobuf:"bytes,32,rep,name=lost_disks,json=lostDisks,proto3" json:"lost_disks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -447,6 +449,13 @@ func (x *Machine) GetPool() string {
 	return ""
 }
 
+func (x *Machine) GetLostDisks() []*LostDisk {
+	if x != nil {
+		return x.LostDisks
+	}
+	return nil
+}
+
 type NIC struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	Id                 int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -566,8 +575,10 @@ type Disk struct {
 	LogicalSectorBytes uint32                 `protobuf:"varint,7,opt,name=logical_sector_bytes,json=logicalSectorBytes,proto3" json:"logical_sector_bytes,omitempty"`
 	Kind               string                 `protobuf:"bytes,8,opt,name=kind,proto3" json:"kind,omitempty"`
 	Health             string                 `protobuf:"bytes,9,opt,name=health,proto3" json:"health,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Absent: nothing of an owner's is on it.
+	HoldsData     *DiskData `protobuf:"bytes,10,opt,name=holds_data,json=holdsData,proto3" json:"holds_data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Disk) Reset() {
@@ -663,6 +674,155 @@ func (x *Disk) GetHealth() string {
 	return ""
 }
 
+func (x *Disk) GetHoldsData() *DiskData {
+	if x != nil {
+		return x.HoldsData
+	}
+	return nil
+}
+
+// DiskData is why a disk may hold what an owner left. It ends with a verified
+// erase, or with an operator's word (MachineCommissionRequest.vouched_disks).
+type DiskData struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	// The deploy it is of.
+	OperationId string `protobuf:"bytes,2,opt,name=operation_id,json=operationId,proto3" json:"operation_id,omitempty"`
+	// The machine where it was written, which may be another, or gone.
+	MachineId string `protobuf:"bytes,3,opt,name=machine_id,json=machineId,proto3" json:"machine_id,omitempty"`
+	// True: an image was ordered onto it. False: an installed system of that
+	// machine could write to it.
+	Written       bool `protobuf:"varint,4,opt,name=written,proto3" json:"written,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskData) Reset() {
+	*x = DiskData{}
+	mi := &file_operator_operator_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskData) ProtoMessage() {}
+
+func (x *DiskData) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskData.ProtoReflect.Descriptor instead.
+func (*DiskData) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DiskData) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *DiskData) GetOperationId() string {
+	if x != nil {
+		return x.OperationId
+	}
+	return ""
+}
+
+func (x *DiskData) GetMachineId() string {
+	if x != nil {
+		return x.MachineId
+	}
+	return ""
+}
+
+func (x *DiskData) GetWritten() bool {
+	if x != nil {
+		return x.Written
+	}
+	return false
+}
+
+type LostDisk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Serial        string                 `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"`
+	Wwn           string                 `protobuf:"bytes,2,opt,name=wwn,proto3" json:"wwn,omitempty"`
+	Model         string                 `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	HoldsData     *DiskData              `protobuf:"bytes,4,opt,name=holds_data,json=holdsData,proto3" json:"holds_data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LostDisk) Reset() {
+	*x = LostDisk{}
+	mi := &file_operator_operator_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LostDisk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LostDisk) ProtoMessage() {}
+
+func (x *LostDisk) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LostDisk.ProtoReflect.Descriptor instead.
+func (*LostDisk) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *LostDisk) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *LostDisk) GetWwn() string {
+	if x != nil {
+		return x.Wwn
+	}
+	return ""
+}
+
+func (x *LostDisk) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *LostDisk) GetHoldsData() *DiskData {
+	if x != nil {
+		return x.HoldsData
+	}
+	return nil
+}
+
 type Warning struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
@@ -673,7 +833,7 @@ type Warning struct {
 
 func (x *Warning) Reset() {
 	*x = Warning{}
-	mi := &file_operator_operator_proto_msgTypes[3]
+	mi := &file_operator_operator_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +845,7 @@ func (x *Warning) String() string {
 func (*Warning) ProtoMessage() {}
 
 func (x *Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[3]
+	mi := &file_operator_operator_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +858,7 @@ func (x *Warning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Warning.ProtoReflect.Descriptor instead.
 func (*Warning) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{3}
+	return file_operator_operator_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Warning) GetCode() string {
@@ -745,7 +905,7 @@ type Deployment struct {
 
 func (x *Deployment) Reset() {
 	*x = Deployment{}
-	mi := &file_operator_operator_proto_msgTypes[4]
+	mi := &file_operator_operator_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -757,7 +917,7 @@ func (x *Deployment) String() string {
 func (*Deployment) ProtoMessage() {}
 
 func (x *Deployment) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[4]
+	mi := &file_operator_operator_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -770,7 +930,7 @@ func (x *Deployment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deployment.ProtoReflect.Descriptor instead.
 func (*Deployment) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{4}
+	return file_operator_operator_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Deployment) GetImageDigest() string {
@@ -890,7 +1050,7 @@ type MachineListRequest struct {
 
 func (x *MachineListRequest) Reset() {
 	*x = MachineListRequest{}
-	mi := &file_operator_operator_proto_msgTypes[5]
+	mi := &file_operator_operator_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +1062,7 @@ func (x *MachineListRequest) String() string {
 func (*MachineListRequest) ProtoMessage() {}
 
 func (x *MachineListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[5]
+	mi := &file_operator_operator_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1075,7 @@ func (x *MachineListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineListRequest.ProtoReflect.Descriptor instead.
 func (*MachineListRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{5}
+	return file_operator_operator_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *MachineListRequest) GetFilter() string {
@@ -949,7 +1109,7 @@ type MachineListResponse struct {
 
 func (x *MachineListResponse) Reset() {
 	*x = MachineListResponse{}
-	mi := &file_operator_operator_proto_msgTypes[6]
+	mi := &file_operator_operator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -961,7 +1121,7 @@ func (x *MachineListResponse) String() string {
 func (*MachineListResponse) ProtoMessage() {}
 
 func (x *MachineListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[6]
+	mi := &file_operator_operator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -974,7 +1134,7 @@ func (x *MachineListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineListResponse.ProtoReflect.Descriptor instead.
 func (*MachineListResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{6}
+	return file_operator_operator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MachineListResponse) GetMachines() []*Machine {
@@ -1001,7 +1161,7 @@ type MachineGetRequest struct {
 
 func (x *MachineGetRequest) Reset() {
 	*x = MachineGetRequest{}
-	mi := &file_operator_operator_proto_msgTypes[7]
+	mi := &file_operator_operator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1173,7 @@ func (x *MachineGetRequest) String() string {
 func (*MachineGetRequest) ProtoMessage() {}
 
 func (x *MachineGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[7]
+	mi := &file_operator_operator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1186,7 @@ func (x *MachineGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineGetRequest.ProtoReflect.Descriptor instead.
 func (*MachineGetRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{7}
+	return file_operator_operator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *MachineGetRequest) GetMachine() string {
@@ -1053,7 +1213,7 @@ type MachineAddRequest struct {
 
 func (x *MachineAddRequest) Reset() {
 	*x = MachineAddRequest{}
-	mi := &file_operator_operator_proto_msgTypes[8]
+	mi := &file_operator_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1225,7 @@ func (x *MachineAddRequest) String() string {
 func (*MachineAddRequest) ProtoMessage() {}
 
 func (x *MachineAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[8]
+	mi := &file_operator_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1238,7 @@ func (x *MachineAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineAddRequest.ProtoReflect.Descriptor instead.
 func (*MachineAddRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{8}
+	return file_operator_operator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MachineAddRequest) GetHostname() string {
@@ -1140,7 +1300,7 @@ type MachineSetRequest struct {
 
 func (x *MachineSetRequest) Reset() {
 	*x = MachineSetRequest{}
-	mi := &file_operator_operator_proto_msgTypes[9]
+	mi := &file_operator_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1312,7 @@ func (x *MachineSetRequest) String() string {
 func (*MachineSetRequest) ProtoMessage() {}
 
 func (x *MachineSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[9]
+	mi := &file_operator_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1325,7 @@ func (x *MachineSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineSetRequest.ProtoReflect.Descriptor instead.
 func (*MachineSetRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{9}
+	return file_operator_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MachineSetRequest) GetMachine() string {
@@ -1192,7 +1352,7 @@ type MachineApproveRequest struct {
 
 func (x *MachineApproveRequest) Reset() {
 	*x = MachineApproveRequest{}
-	mi := &file_operator_operator_proto_msgTypes[10]
+	mi := &file_operator_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1364,7 @@ func (x *MachineApproveRequest) String() string {
 func (*MachineApproveRequest) ProtoMessage() {}
 
 func (x *MachineApproveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[10]
+	mi := &file_operator_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1377,7 @@ func (x *MachineApproveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineApproveRequest.ProtoReflect.Descriptor instead.
 func (*MachineApproveRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{10}
+	return file_operator_operator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MachineApproveRequest) GetMachine() string {
@@ -1245,7 +1405,7 @@ type MachineDeleteRequest struct {
 
 func (x *MachineDeleteRequest) Reset() {
 	*x = MachineDeleteRequest{}
-	mi := &file_operator_operator_proto_msgTypes[11]
+	mi := &file_operator_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1417,7 @@ func (x *MachineDeleteRequest) String() string {
 func (*MachineDeleteRequest) ProtoMessage() {}
 
 func (x *MachineDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[11]
+	mi := &file_operator_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1430,7 @@ func (x *MachineDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDeleteRequest.ProtoReflect.Descriptor instead.
 func (*MachineDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{11}
+	return file_operator_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MachineDeleteRequest) GetMachine() string {
@@ -1297,7 +1457,7 @@ type MachineCommissionRequest struct {
 
 func (x *MachineCommissionRequest) Reset() {
 	*x = MachineCommissionRequest{}
-	mi := &file_operator_operator_proto_msgTypes[12]
+	mi := &file_operator_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1469,7 @@ func (x *MachineCommissionRequest) String() string {
 func (*MachineCommissionRequest) ProtoMessage() {}
 
 func (x *MachineCommissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[12]
+	mi := &file_operator_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1482,7 @@ func (x *MachineCommissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineCommissionRequest.ProtoReflect.Descriptor instead.
 func (*MachineCommissionRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{12}
+	return file_operator_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MachineCommissionRequest) GetMachine() string {
@@ -1370,7 +1530,7 @@ type MachineDeployRequest struct {
 
 func (x *MachineDeployRequest) Reset() {
 	*x = MachineDeployRequest{}
-	mi := &file_operator_operator_proto_msgTypes[13]
+	mi := &file_operator_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1542,7 @@ func (x *MachineDeployRequest) String() string {
 func (*MachineDeployRequest) ProtoMessage() {}
 
 func (x *MachineDeployRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[13]
+	mi := &file_operator_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1555,7 @@ func (x *MachineDeployRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineDeployRequest.ProtoReflect.Descriptor instead.
 func (*MachineDeployRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{13}
+	return file_operator_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *MachineDeployRequest) GetMachine() string {
@@ -1497,7 +1657,7 @@ type MachineReleaseRequest struct {
 
 func (x *MachineReleaseRequest) Reset() {
 	*x = MachineReleaseRequest{}
-	mi := &file_operator_operator_proto_msgTypes[14]
+	mi := &file_operator_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1669,7 @@ func (x *MachineReleaseRequest) String() string {
 func (*MachineReleaseRequest) ProtoMessage() {}
 
 func (x *MachineReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[14]
+	mi := &file_operator_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1682,7 @@ func (x *MachineReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineReleaseRequest.ProtoReflect.Descriptor instead.
 func (*MachineReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{14}
+	return file_operator_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *MachineReleaseRequest) GetMachine() string {
@@ -1563,7 +1723,7 @@ type MachinePowerRequest struct {
 
 func (x *MachinePowerRequest) Reset() {
 	*x = MachinePowerRequest{}
-	mi := &file_operator_operator_proto_msgTypes[15]
+	mi := &file_operator_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1735,7 @@ func (x *MachinePowerRequest) String() string {
 func (*MachinePowerRequest) ProtoMessage() {}
 
 func (x *MachinePowerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[15]
+	mi := &file_operator_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1748,7 @@ func (x *MachinePowerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachinePowerRequest.ProtoReflect.Descriptor instead.
 func (*MachinePowerRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{15}
+	return file_operator_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *MachinePowerRequest) GetMachine() string {
@@ -1620,7 +1780,7 @@ type BMCAccess struct {
 
 func (x *BMCAccess) Reset() {
 	*x = BMCAccess{}
-	mi := &file_operator_operator_proto_msgTypes[16]
+	mi := &file_operator_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1632,7 +1792,7 @@ func (x *BMCAccess) String() string {
 func (*BMCAccess) ProtoMessage() {}
 
 func (x *BMCAccess) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[16]
+	mi := &file_operator_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1645,7 +1805,7 @@ func (x *BMCAccess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BMCAccess.ProtoReflect.Descriptor instead.
 func (*BMCAccess) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{16}
+	return file_operator_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *BMCAccess) GetUrl() string {
@@ -1691,7 +1851,7 @@ type BMC struct {
 
 func (x *BMC) Reset() {
 	*x = BMC{}
-	mi := &file_operator_operator_proto_msgTypes[17]
+	mi := &file_operator_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1703,7 +1863,7 @@ func (x *BMC) String() string {
 func (*BMC) ProtoMessage() {}
 
 func (x *BMC) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[17]
+	mi := &file_operator_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1716,7 +1876,7 @@ func (x *BMC) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BMC.ProtoReflect.Descriptor instead.
 func (*BMC) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{17}
+	return file_operator_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BMC) GetUrl() string {
@@ -1778,7 +1938,7 @@ type BMCSetRequest struct {
 
 func (x *BMCSetRequest) Reset() {
 	*x = BMCSetRequest{}
-	mi := &file_operator_operator_proto_msgTypes[18]
+	mi := &file_operator_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +1950,7 @@ func (x *BMCSetRequest) String() string {
 func (*BMCSetRequest) ProtoMessage() {}
 
 func (x *BMCSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[18]
+	mi := &file_operator_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +1963,7 @@ func (x *BMCSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BMCSetRequest.ProtoReflect.Descriptor instead.
 func (*BMCSetRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{18}
+	return file_operator_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *BMCSetRequest) GetMachine() string {
@@ -1829,7 +1989,7 @@ type BMCTestRequest struct {
 
 func (x *BMCTestRequest) Reset() {
 	*x = BMCTestRequest{}
-	mi := &file_operator_operator_proto_msgTypes[19]
+	mi := &file_operator_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +2001,7 @@ func (x *BMCTestRequest) String() string {
 func (*BMCTestRequest) ProtoMessage() {}
 
 func (x *BMCTestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[19]
+	mi := &file_operator_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +2014,7 @@ func (x *BMCTestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BMCTestRequest.ProtoReflect.Descriptor instead.
 func (*BMCTestRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{19}
+	return file_operator_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BMCTestRequest) GetMachine() string {
@@ -1878,7 +2038,7 @@ type BMCTestResponse struct {
 
 func (x *BMCTestResponse) Reset() {
 	*x = BMCTestResponse{}
-	mi := &file_operator_operator_proto_msgTypes[20]
+	mi := &file_operator_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +2050,7 @@ func (x *BMCTestResponse) String() string {
 func (*BMCTestResponse) ProtoMessage() {}
 
 func (x *BMCTestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[20]
+	mi := &file_operator_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +2063,7 @@ func (x *BMCTestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BMCTestResponse.ProtoReflect.Descriptor instead.
 func (*BMCTestResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{20}
+	return file_operator_operator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BMCTestResponse) GetOk() bool {
@@ -1972,7 +2132,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_operator_operator_proto_msgTypes[21]
+	mi := &file_operator_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2144,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[21]
+	mi := &file_operator_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2157,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{21}
+	return file_operator_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Operation) GetId() string {
@@ -2124,7 +2284,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_operator_operator_proto_msgTypes[22]
+	mi := &file_operator_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2296,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[22]
+	mi := &file_operator_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2309,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{22}
+	return file_operator_operator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Progress) GetDoneBytes() uint64 {
@@ -2194,7 +2354,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_operator_operator_proto_msgTypes[23]
+	mi := &file_operator_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2206,7 +2366,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[23]
+	mi := &file_operator_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2219,7 +2379,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{23}
+	return file_operator_operator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Step) GetName() string {
@@ -2266,7 +2426,7 @@ type OperationGetRequest struct {
 
 func (x *OperationGetRequest) Reset() {
 	*x = OperationGetRequest{}
-	mi := &file_operator_operator_proto_msgTypes[24]
+	mi := &file_operator_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2278,7 +2438,7 @@ func (x *OperationGetRequest) String() string {
 func (*OperationGetRequest) ProtoMessage() {}
 
 func (x *OperationGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[24]
+	mi := &file_operator_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2291,7 +2451,7 @@ func (x *OperationGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationGetRequest.ProtoReflect.Descriptor instead.
 func (*OperationGetRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{24}
+	return file_operator_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *OperationGetRequest) GetOperation() string {
@@ -2312,7 +2472,7 @@ type OperationListRequest struct {
 
 func (x *OperationListRequest) Reset() {
 	*x = OperationListRequest{}
-	mi := &file_operator_operator_proto_msgTypes[25]
+	mi := &file_operator_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2484,7 @@ func (x *OperationListRequest) String() string {
 func (*OperationListRequest) ProtoMessage() {}
 
 func (x *OperationListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[25]
+	mi := &file_operator_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2497,7 @@ func (x *OperationListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationListRequest.ProtoReflect.Descriptor instead.
 func (*OperationListRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{25}
+	return file_operator_operator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *OperationListRequest) GetMachine() string {
@@ -2371,7 +2531,7 @@ type OperationListResponse struct {
 
 func (x *OperationListResponse) Reset() {
 	*x = OperationListResponse{}
-	mi := &file_operator_operator_proto_msgTypes[26]
+	mi := &file_operator_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2383,7 +2543,7 @@ func (x *OperationListResponse) String() string {
 func (*OperationListResponse) ProtoMessage() {}
 
 func (x *OperationListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[26]
+	mi := &file_operator_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2396,7 +2556,7 @@ func (x *OperationListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationListResponse.ProtoReflect.Descriptor instead.
 func (*OperationListResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{26}
+	return file_operator_operator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *OperationListResponse) GetOperations() []*Operation {
@@ -2422,7 +2582,7 @@ type OperationCancelRequest struct {
 
 func (x *OperationCancelRequest) Reset() {
 	*x = OperationCancelRequest{}
-	mi := &file_operator_operator_proto_msgTypes[27]
+	mi := &file_operator_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2594,7 @@ func (x *OperationCancelRequest) String() string {
 func (*OperationCancelRequest) ProtoMessage() {}
 
 func (x *OperationCancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[27]
+	mi := &file_operator_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2607,7 @@ func (x *OperationCancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperationCancelRequest.ProtoReflect.Descriptor instead.
 func (*OperationCancelRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{27}
+	return file_operator_operator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *OperationCancelRequest) GetOperation() string {
@@ -2491,7 +2651,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_operator_operator_proto_msgTypes[28]
+	mi := &file_operator_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2663,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[28]
+	mi := &file_operator_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2676,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{28}
+	return file_operator_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Image) GetDigest() string {
@@ -2655,7 +2815,7 @@ type ImageSignature struct {
 
 func (x *ImageSignature) Reset() {
 	*x = ImageSignature{}
-	mi := &file_operator_operator_proto_msgTypes[29]
+	mi := &file_operator_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2667,7 +2827,7 @@ func (x *ImageSignature) String() string {
 func (*ImageSignature) ProtoMessage() {}
 
 func (x *ImageSignature) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[29]
+	mi := &file_operator_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2680,7 +2840,7 @@ func (x *ImageSignature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageSignature.ProtoReflect.Descriptor instead.
 func (*ImageSignature) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{29}
+	return file_operator_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ImageSignature) GetKeyId() string {
@@ -2723,7 +2883,7 @@ type ImageListRequest struct {
 
 func (x *ImageListRequest) Reset() {
 	*x = ImageListRequest{}
-	mi := &file_operator_operator_proto_msgTypes[30]
+	mi := &file_operator_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2735,7 +2895,7 @@ func (x *ImageListRequest) String() string {
 func (*ImageListRequest) ProtoMessage() {}
 
 func (x *ImageListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[30]
+	mi := &file_operator_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2748,7 +2908,7 @@ func (x *ImageListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageListRequest.ProtoReflect.Descriptor instead.
 func (*ImageListRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{30}
+	return file_operator_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ImageListRequest) GetPageSize() int32 {
@@ -2782,7 +2942,7 @@ type ImageListResponse struct {
 
 func (x *ImageListResponse) Reset() {
 	*x = ImageListResponse{}
-	mi := &file_operator_operator_proto_msgTypes[31]
+	mi := &file_operator_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2794,7 +2954,7 @@ func (x *ImageListResponse) String() string {
 func (*ImageListResponse) ProtoMessage() {}
 
 func (x *ImageListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[31]
+	mi := &file_operator_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2807,7 +2967,7 @@ func (x *ImageListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageListResponse.ProtoReflect.Descriptor instead.
 func (*ImageListResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{31}
+	return file_operator_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ImageListResponse) GetImages() []*Image {
@@ -2835,7 +2995,7 @@ type ImageGetRequest struct {
 
 func (x *ImageGetRequest) Reset() {
 	*x = ImageGetRequest{}
-	mi := &file_operator_operator_proto_msgTypes[32]
+	mi := &file_operator_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2847,7 +3007,7 @@ func (x *ImageGetRequest) String() string {
 func (*ImageGetRequest) ProtoMessage() {}
 
 func (x *ImageGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[32]
+	mi := &file_operator_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2860,7 +3020,7 @@ func (x *ImageGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageGetRequest.ProtoReflect.Descriptor instead.
 func (*ImageGetRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{32}
+	return file_operator_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ImageGetRequest) GetImage() string {
@@ -2883,7 +3043,7 @@ type ImageImportRequest struct {
 
 func (x *ImageImportRequest) Reset() {
 	*x = ImageImportRequest{}
-	mi := &file_operator_operator_proto_msgTypes[33]
+	mi := &file_operator_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2895,7 +3055,7 @@ func (x *ImageImportRequest) String() string {
 func (*ImageImportRequest) ProtoMessage() {}
 
 func (x *ImageImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[33]
+	mi := &file_operator_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2908,7 +3068,7 @@ func (x *ImageImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageImportRequest.ProtoReflect.Descriptor instead.
 func (*ImageImportRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{33}
+	return file_operator_operator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ImageImportRequest) GetPart() isImageImportRequest_Part {
@@ -2974,7 +3134,7 @@ type ImageHeader struct {
 
 func (x *ImageHeader) Reset() {
 	*x = ImageHeader{}
-	mi := &file_operator_operator_proto_msgTypes[34]
+	mi := &file_operator_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2986,7 +3146,7 @@ func (x *ImageHeader) String() string {
 func (*ImageHeader) ProtoMessage() {}
 
 func (x *ImageHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[34]
+	mi := &file_operator_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2999,7 +3159,7 @@ func (x *ImageHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageHeader.ProtoReflect.Descriptor instead.
 func (*ImageHeader) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{34}
+	return file_operator_operator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ImageHeader) GetName() string {
@@ -3074,7 +3234,7 @@ type ImageImportURLRequest struct {
 
 func (x *ImageImportURLRequest) Reset() {
 	*x = ImageImportURLRequest{}
-	mi := &file_operator_operator_proto_msgTypes[35]
+	mi := &file_operator_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3086,7 +3246,7 @@ func (x *ImageImportURLRequest) String() string {
 func (*ImageImportURLRequest) ProtoMessage() {}
 
 func (x *ImageImportURLRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[35]
+	mi := &file_operator_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3099,7 +3259,7 @@ func (x *ImageImportURLRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageImportURLRequest.ProtoReflect.Descriptor instead.
 func (*ImageImportURLRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{35}
+	return file_operator_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ImageImportURLRequest) GetHeader() *ImageHeader {
@@ -3145,7 +3305,7 @@ type ImageImportURLResponse struct {
 
 func (x *ImageImportURLResponse) Reset() {
 	*x = ImageImportURLResponse{}
-	mi := &file_operator_operator_proto_msgTypes[36]
+	mi := &file_operator_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3157,7 +3317,7 @@ func (x *ImageImportURLResponse) String() string {
 func (*ImageImportURLResponse) ProtoMessage() {}
 
 func (x *ImageImportURLResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[36]
+	mi := &file_operator_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3170,7 +3330,7 @@ func (x *ImageImportURLResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageImportURLResponse.ProtoReflect.Descriptor instead.
 func (*ImageImportURLResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{36}
+	return file_operator_operator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ImageImportURLResponse) GetPhase() string {
@@ -3214,7 +3374,7 @@ type ImageExportRequest struct {
 
 func (x *ImageExportRequest) Reset() {
 	*x = ImageExportRequest{}
-	mi := &file_operator_operator_proto_msgTypes[37]
+	mi := &file_operator_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3226,7 +3386,7 @@ func (x *ImageExportRequest) String() string {
 func (*ImageExportRequest) ProtoMessage() {}
 
 func (x *ImageExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[37]
+	mi := &file_operator_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3239,7 +3399,7 @@ func (x *ImageExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageExportRequest.ProtoReflect.Descriptor instead.
 func (*ImageExportRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{37}
+	return file_operator_operator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ImageExportRequest) GetImage() string {
@@ -3266,7 +3426,7 @@ type ImageExportResponse struct {
 
 func (x *ImageExportResponse) Reset() {
 	*x = ImageExportResponse{}
-	mi := &file_operator_operator_proto_msgTypes[38]
+	mi := &file_operator_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3278,7 +3438,7 @@ func (x *ImageExportResponse) String() string {
 func (*ImageExportResponse) ProtoMessage() {}
 
 func (x *ImageExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[38]
+	mi := &file_operator_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3291,7 +3451,7 @@ func (x *ImageExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageExportResponse.ProtoReflect.Descriptor instead.
 func (*ImageExportResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{38}
+	return file_operator_operator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ImageExportResponse) GetData() []byte {
@@ -3314,7 +3474,7 @@ type ImageVerifyResponse struct {
 
 func (x *ImageVerifyResponse) Reset() {
 	*x = ImageVerifyResponse{}
-	mi := &file_operator_operator_proto_msgTypes[39]
+	mi := &file_operator_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3326,7 +3486,7 @@ func (x *ImageVerifyResponse) String() string {
 func (*ImageVerifyResponse) ProtoMessage() {}
 
 func (x *ImageVerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[39]
+	mi := &file_operator_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3339,7 +3499,7 @@ func (x *ImageVerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageVerifyResponse.ProtoReflect.Descriptor instead.
 func (*ImageVerifyResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{39}
+	return file_operator_operator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ImageVerifyResponse) GetDoneBytes() uint64 {
@@ -3374,7 +3534,7 @@ type ImageSignRequest struct {
 
 func (x *ImageSignRequest) Reset() {
 	*x = ImageSignRequest{}
-	mi := &file_operator_operator_proto_msgTypes[40]
+	mi := &file_operator_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3386,7 +3546,7 @@ func (x *ImageSignRequest) String() string {
 func (*ImageSignRequest) ProtoMessage() {}
 
 func (x *ImageSignRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[40]
+	mi := &file_operator_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3399,7 +3559,7 @@ func (x *ImageSignRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageSignRequest.ProtoReflect.Descriptor instead.
 func (*ImageSignRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{40}
+	return file_operator_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ImageSignRequest) GetImage() string {
@@ -3426,7 +3586,7 @@ type ImageUnsignRequest struct {
 
 func (x *ImageUnsignRequest) Reset() {
 	*x = ImageUnsignRequest{}
-	mi := &file_operator_operator_proto_msgTypes[41]
+	mi := &file_operator_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3438,7 +3598,7 @@ func (x *ImageUnsignRequest) String() string {
 func (*ImageUnsignRequest) ProtoMessage() {}
 
 func (x *ImageUnsignRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[41]
+	mi := &file_operator_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3451,7 +3611,7 @@ func (x *ImageUnsignRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageUnsignRequest.ProtoReflect.Descriptor instead.
 func (*ImageUnsignRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{41}
+	return file_operator_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ImageUnsignRequest) GetImage() string {
@@ -3477,7 +3637,7 @@ type ImageDeleteRequest struct {
 
 func (x *ImageDeleteRequest) Reset() {
 	*x = ImageDeleteRequest{}
-	mi := &file_operator_operator_proto_msgTypes[42]
+	mi := &file_operator_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3489,7 +3649,7 @@ func (x *ImageDeleteRequest) String() string {
 func (*ImageDeleteRequest) ProtoMessage() {}
 
 func (x *ImageDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[42]
+	mi := &file_operator_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3502,7 +3662,7 @@ func (x *ImageDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageDeleteRequest.ProtoReflect.Descriptor instead.
 func (*ImageDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{42}
+	return file_operator_operator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ImageDeleteRequest) GetImage() string {
@@ -3526,7 +3686,7 @@ type ImagePruneRequest struct {
 
 func (x *ImagePruneRequest) Reset() {
 	*x = ImagePruneRequest{}
-	mi := &file_operator_operator_proto_msgTypes[43]
+	mi := &file_operator_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3538,7 +3698,7 @@ func (x *ImagePruneRequest) String() string {
 func (*ImagePruneRequest) ProtoMessage() {}
 
 func (x *ImagePruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[43]
+	mi := &file_operator_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3551,7 +3711,7 @@ func (x *ImagePruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePruneRequest.ProtoReflect.Descriptor instead.
 func (*ImagePruneRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{43}
+	return file_operator_operator_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ImagePruneRequest) GetName() string {
@@ -3588,7 +3748,7 @@ type ImagePruneResponse struct {
 
 func (x *ImagePruneResponse) Reset() {
 	*x = ImagePruneResponse{}
-	mi := &file_operator_operator_proto_msgTypes[44]
+	mi := &file_operator_operator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3600,7 +3760,7 @@ func (x *ImagePruneResponse) String() string {
 func (*ImagePruneResponse) ProtoMessage() {}
 
 func (x *ImagePruneResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[44]
+	mi := &file_operator_operator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3613,7 +3773,7 @@ func (x *ImagePruneResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePruneResponse.ProtoReflect.Descriptor instead.
 func (*ImagePruneResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{44}
+	return file_operator_operator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ImagePruneResponse) GetImages() []*Image {
@@ -3652,7 +3812,7 @@ type TrustedKey struct {
 
 func (x *TrustedKey) Reset() {
 	*x = TrustedKey{}
-	mi := &file_operator_operator_proto_msgTypes[45]
+	mi := &file_operator_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3664,7 +3824,7 @@ func (x *TrustedKey) String() string {
 func (*TrustedKey) ProtoMessage() {}
 
 func (x *TrustedKey) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[45]
+	mi := &file_operator_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3677,7 +3837,7 @@ func (x *TrustedKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedKey.ProtoReflect.Descriptor instead.
 func (*TrustedKey) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{45}
+	return file_operator_operator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TrustedKey) GetName() string {
@@ -3723,7 +3883,7 @@ type TrustedKeyListRequest struct {
 
 func (x *TrustedKeyListRequest) Reset() {
 	*x = TrustedKeyListRequest{}
-	mi := &file_operator_operator_proto_msgTypes[46]
+	mi := &file_operator_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3735,7 +3895,7 @@ func (x *TrustedKeyListRequest) String() string {
 func (*TrustedKeyListRequest) ProtoMessage() {}
 
 func (x *TrustedKeyListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[46]
+	mi := &file_operator_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3748,7 +3908,7 @@ func (x *TrustedKeyListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedKeyListRequest.ProtoReflect.Descriptor instead.
 func (*TrustedKeyListRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{46}
+	return file_operator_operator_proto_rawDescGZIP(), []int{48}
 }
 
 type TrustedKeyListResponse struct {
@@ -3760,7 +3920,7 @@ type TrustedKeyListResponse struct {
 
 func (x *TrustedKeyListResponse) Reset() {
 	*x = TrustedKeyListResponse{}
-	mi := &file_operator_operator_proto_msgTypes[47]
+	mi := &file_operator_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3772,7 +3932,7 @@ func (x *TrustedKeyListResponse) String() string {
 func (*TrustedKeyListResponse) ProtoMessage() {}
 
 func (x *TrustedKeyListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[47]
+	mi := &file_operator_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3785,7 +3945,7 @@ func (x *TrustedKeyListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedKeyListResponse.ProtoReflect.Descriptor instead.
 func (*TrustedKeyListResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{47}
+	return file_operator_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TrustedKeyListResponse) GetKeys() []*TrustedKey {
@@ -3806,7 +3966,7 @@ type TrustedKeyAddRequest struct {
 
 func (x *TrustedKeyAddRequest) Reset() {
 	*x = TrustedKeyAddRequest{}
-	mi := &file_operator_operator_proto_msgTypes[48]
+	mi := &file_operator_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3818,7 +3978,7 @@ func (x *TrustedKeyAddRequest) String() string {
 func (*TrustedKeyAddRequest) ProtoMessage() {}
 
 func (x *TrustedKeyAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[48]
+	mi := &file_operator_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3831,7 +3991,7 @@ func (x *TrustedKeyAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedKeyAddRequest.ProtoReflect.Descriptor instead.
 func (*TrustedKeyAddRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{48}
+	return file_operator_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *TrustedKeyAddRequest) GetName() string {
@@ -3857,7 +4017,7 @@ type TrustedKeyDeleteRequest struct {
 
 func (x *TrustedKeyDeleteRequest) Reset() {
 	*x = TrustedKeyDeleteRequest{}
-	mi := &file_operator_operator_proto_msgTypes[49]
+	mi := &file_operator_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3869,7 +4029,7 @@ func (x *TrustedKeyDeleteRequest) String() string {
 func (*TrustedKeyDeleteRequest) ProtoMessage() {}
 
 func (x *TrustedKeyDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[49]
+	mi := &file_operator_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3882,7 +4042,7 @@ func (x *TrustedKeyDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedKeyDeleteRequest.ProtoReflect.Descriptor instead.
 func (*TrustedKeyDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{49}
+	return file_operator_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *TrustedKeyDeleteRequest) GetName() string {
@@ -3906,7 +4066,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_operator_operator_proto_msgTypes[50]
+	mi := &file_operator_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3918,7 +4078,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[50]
+	mi := &file_operator_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3931,7 +4091,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{50}
+	return file_operator_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Pool) GetName() string {
@@ -3970,7 +4130,7 @@ type PoolListRequest struct {
 
 func (x *PoolListRequest) Reset() {
 	*x = PoolListRequest{}
-	mi := &file_operator_operator_proto_msgTypes[51]
+	mi := &file_operator_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3982,7 +4142,7 @@ func (x *PoolListRequest) String() string {
 func (*PoolListRequest) ProtoMessage() {}
 
 func (x *PoolListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[51]
+	mi := &file_operator_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3995,7 +4155,7 @@ func (x *PoolListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolListRequest.ProtoReflect.Descriptor instead.
 func (*PoolListRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{51}
+	return file_operator_operator_proto_rawDescGZIP(), []int{53}
 }
 
 type PoolListResponse struct {
@@ -4007,7 +4167,7 @@ type PoolListResponse struct {
 
 func (x *PoolListResponse) Reset() {
 	*x = PoolListResponse{}
-	mi := &file_operator_operator_proto_msgTypes[52]
+	mi := &file_operator_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4019,7 +4179,7 @@ func (x *PoolListResponse) String() string {
 func (*PoolListResponse) ProtoMessage() {}
 
 func (x *PoolListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[52]
+	mi := &file_operator_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4032,7 +4192,7 @@ func (x *PoolListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolListResponse.ProtoReflect.Descriptor instead.
 func (*PoolListResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{52}
+	return file_operator_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *PoolListResponse) GetPools() []*Pool {
@@ -4052,7 +4212,7 @@ type PoolAddRequest struct {
 
 func (x *PoolAddRequest) Reset() {
 	*x = PoolAddRequest{}
-	mi := &file_operator_operator_proto_msgTypes[53]
+	mi := &file_operator_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4064,7 +4224,7 @@ func (x *PoolAddRequest) String() string {
 func (*PoolAddRequest) ProtoMessage() {}
 
 func (x *PoolAddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[53]
+	mi := &file_operator_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4077,7 +4237,7 @@ func (x *PoolAddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolAddRequest.ProtoReflect.Descriptor instead.
 func (*PoolAddRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{53}
+	return file_operator_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *PoolAddRequest) GetName() string {
@@ -4105,7 +4265,7 @@ type PoolSetRequest struct {
 
 func (x *PoolSetRequest) Reset() {
 	*x = PoolSetRequest{}
-	mi := &file_operator_operator_proto_msgTypes[54]
+	mi := &file_operator_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4117,7 +4277,7 @@ func (x *PoolSetRequest) String() string {
 func (*PoolSetRequest) ProtoMessage() {}
 
 func (x *PoolSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[54]
+	mi := &file_operator_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4130,7 +4290,7 @@ func (x *PoolSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolSetRequest.ProtoReflect.Descriptor instead.
 func (*PoolSetRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{54}
+	return file_operator_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *PoolSetRequest) GetName() string {
@@ -4156,7 +4316,7 @@ type PoolDeleteRequest struct {
 
 func (x *PoolDeleteRequest) Reset() {
 	*x = PoolDeleteRequest{}
-	mi := &file_operator_operator_proto_msgTypes[55]
+	mi := &file_operator_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4168,7 +4328,7 @@ func (x *PoolDeleteRequest) String() string {
 func (*PoolDeleteRequest) ProtoMessage() {}
 
 func (x *PoolDeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[55]
+	mi := &file_operator_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4181,7 +4341,7 @@ func (x *PoolDeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolDeleteRequest.ProtoReflect.Descriptor instead.
 func (*PoolDeleteRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{55}
+	return file_operator_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *PoolDeleteRequest) GetName() string {
@@ -4210,7 +4370,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_operator_operator_proto_msgTypes[56]
+	mi := &file_operator_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4222,7 +4382,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[56]
+	mi := &file_operator_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4235,7 +4395,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{56}
+	return file_operator_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Event) GetMachineId() string {
@@ -4298,7 +4458,7 @@ type EventListRequest struct {
 
 func (x *EventListRequest) Reset() {
 	*x = EventListRequest{}
-	mi := &file_operator_operator_proto_msgTypes[57]
+	mi := &file_operator_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4310,7 +4470,7 @@ func (x *EventListRequest) String() string {
 func (*EventListRequest) ProtoMessage() {}
 
 func (x *EventListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[57]
+	mi := &file_operator_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4323,7 +4483,7 @@ func (x *EventListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventListRequest.ProtoReflect.Descriptor instead.
 func (*EventListRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{57}
+	return file_operator_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *EventListRequest) GetMachine() string {
@@ -4357,7 +4517,7 @@ type EventListResponse struct {
 
 func (x *EventListResponse) Reset() {
 	*x = EventListResponse{}
-	mi := &file_operator_operator_proto_msgTypes[58]
+	mi := &file_operator_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4369,7 +4529,7 @@ func (x *EventListResponse) String() string {
 func (*EventListResponse) ProtoMessage() {}
 
 func (x *EventListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[58]
+	mi := &file_operator_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4382,7 +4542,7 @@ func (x *EventListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventListResponse.ProtoReflect.Descriptor instead.
 func (*EventListResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{58}
+	return file_operator_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *EventListResponse) GetEvents() []*Event {
@@ -4411,7 +4571,7 @@ type EventWatchRequest struct {
 
 func (x *EventWatchRequest) Reset() {
 	*x = EventWatchRequest{}
-	mi := &file_operator_operator_proto_msgTypes[59]
+	mi := &file_operator_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4423,7 +4583,7 @@ func (x *EventWatchRequest) String() string {
 func (*EventWatchRequest) ProtoMessage() {}
 
 func (x *EventWatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[59]
+	mi := &file_operator_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4436,7 +4596,7 @@ func (x *EventWatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventWatchRequest.ProtoReflect.Descriptor instead.
 func (*EventWatchRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{59}
+	return file_operator_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *EventWatchRequest) GetMachine() string {
@@ -4469,7 +4629,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_operator_operator_proto_msgTypes[60]
+	mi := &file_operator_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4481,7 +4641,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[60]
+	mi := &file_operator_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4494,7 +4654,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{60}
+	return file_operator_operator_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Lease) GetAddress() string {
@@ -4556,7 +4716,7 @@ type LeaseListRequest struct {
 
 func (x *LeaseListRequest) Reset() {
 	*x = LeaseListRequest{}
-	mi := &file_operator_operator_proto_msgTypes[61]
+	mi := &file_operator_operator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4568,7 +4728,7 @@ func (x *LeaseListRequest) String() string {
 func (*LeaseListRequest) ProtoMessage() {}
 
 func (x *LeaseListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[61]
+	mi := &file_operator_operator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4581,7 +4741,7 @@ func (x *LeaseListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseListRequest.ProtoReflect.Descriptor instead.
 func (*LeaseListRequest) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{61}
+	return file_operator_operator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *LeaseListRequest) GetPageSize() int32 {
@@ -4608,7 +4768,7 @@ type LeaseListResponse struct {
 
 func (x *LeaseListResponse) Reset() {
 	*x = LeaseListResponse{}
-	mi := &file_operator_operator_proto_msgTypes[62]
+	mi := &file_operator_operator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4620,7 +4780,7 @@ func (x *LeaseListResponse) String() string {
 func (*LeaseListResponse) ProtoMessage() {}
 
 func (x *LeaseListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_operator_operator_proto_msgTypes[62]
+	mi := &file_operator_operator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4633,7 +4793,7 @@ func (x *LeaseListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseListResponse.ProtoReflect.Descriptor instead.
 func (*LeaseListResponse) Descriptor() ([]byte, []int) {
-	return file_operator_operator_proto_rawDescGZIP(), []int{62}
+	return file_operator_operator_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *LeaseListResponse) GetLeases() []*Lease {
@@ -4654,7 +4814,7 @@ var File_operator_operator_proto protoreflect.FileDescriptor
 
 const file_operator_operator_proto_rawDesc = "" +
 	"\n" +
-	"\x17operator/operator.proto\x12\x11ingot.operator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17hardware/hardware.proto\"\xa3\t\n" +
+	"\x17operator/operator.proto\x12\x11ingot.operator.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17hardware/hardware.proto\"\xdf\t\n" +
 	"\aMachine\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\x12.\n" +
@@ -4697,7 +4857,9 @@ const file_operator_operator_proto_rawDesc = "" +
 	"deadlineAt\x12\x1f\n" +
 	"\vmaas_status\x18\x1e \x01(\tR\n" +
 	"maasStatus\x12\x12\n" +
-	"\x04pool\x18\x1f \x01(\tR\x04pool\"\xf2\x01\n" +
+	"\x04pool\x18\x1f \x01(\tR\x04pool\x12:\n" +
+	"\n" +
+	"lost_disks\x18  \x03(\v2\x1b.ingot.operator.v1.LostDiskR\tlostDisks\"\xf2\x01\n" +
 	"\x03NIC\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -4707,7 +4869,7 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\x06driver\x18\x06 \x01(\tR\x06driver\x12\x18\n" +
 	"\aaddress\x18\a \x01(\tR\aaddress\x12\x19\n" +
 	"\bboot_nic\x18\b \x01(\bR\abootNic\x12\x1c\n" +
-	"\tneighbour\x18\t \x01(\tR\tneighbour\"\xe7\x01\n" +
+	"\tneighbour\x18\t \x01(\tR\tneighbour\"\xa3\x02\n" +
 	"\x04Disk\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -4718,7 +4880,22 @@ const file_operator_operator_proto_rawDesc = "" +
 	"size_bytes\x18\x06 \x01(\x04R\tsizeBytes\x120\n" +
 	"\x14logical_sector_bytes\x18\a \x01(\rR\x12logicalSectorBytes\x12\x12\n" +
 	"\x04kind\x18\b \x01(\tR\x04kind\x12\x16\n" +
-	"\x06health\x18\t \x01(\tR\x06health\"1\n" +
+	"\x06health\x18\t \x01(\tR\x06health\x12:\n" +
+	"\n" +
+	"holds_data\x18\n" +
+	" \x01(\v2\x1b.ingot.operator.v1.DiskDataR\tholdsData\"\x98\x01\n" +
+	"\bDiskData\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12!\n" +
+	"\foperation_id\x18\x02 \x01(\tR\voperationId\x12\x1d\n" +
+	"\n" +
+	"machine_id\x18\x03 \x01(\tR\tmachineId\x12\x18\n" +
+	"\awritten\x18\x04 \x01(\bR\awritten\"\x86\x01\n" +
+	"\bLostDisk\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x10\n" +
+	"\x03wwn\x18\x02 \x01(\tR\x03wwn\x12\x14\n" +
+	"\x05model\x18\x03 \x01(\tR\x05model\x12:\n" +
+	"\n" +
+	"holds_data\x18\x04 \x01(\v2\x1b.ingot.operator.v1.DiskDataR\tholdsData\"1\n" +
 	"\aWarning\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"\xda\x04\n" +
@@ -5136,205 +5313,211 @@ func file_operator_operator_proto_rawDescGZIP() []byte {
 }
 
 var file_operator_operator_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_operator_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_operator_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_operator_operator_proto_goTypes = []any{
 	(State)(0),                       // 0: ingot.operator.v1.State
 	(PowerAction)(0),                 // 1: ingot.operator.v1.PowerAction
 	(*Machine)(nil),                  // 2: ingot.operator.v1.Machine
 	(*NIC)(nil),                      // 3: ingot.operator.v1.NIC
 	(*Disk)(nil),                     // 4: ingot.operator.v1.Disk
-	(*Warning)(nil),                  // 5: ingot.operator.v1.Warning
-	(*Deployment)(nil),               // 6: ingot.operator.v1.Deployment
-	(*MachineListRequest)(nil),       // 7: ingot.operator.v1.MachineListRequest
-	(*MachineListResponse)(nil),      // 8: ingot.operator.v1.MachineListResponse
-	(*MachineGetRequest)(nil),        // 9: ingot.operator.v1.MachineGetRequest
-	(*MachineAddRequest)(nil),        // 10: ingot.operator.v1.MachineAddRequest
-	(*MachineSetRequest)(nil),        // 11: ingot.operator.v1.MachineSetRequest
-	(*MachineApproveRequest)(nil),    // 12: ingot.operator.v1.MachineApproveRequest
-	(*MachineDeleteRequest)(nil),     // 13: ingot.operator.v1.MachineDeleteRequest
-	(*MachineCommissionRequest)(nil), // 14: ingot.operator.v1.MachineCommissionRequest
-	(*MachineDeployRequest)(nil),     // 15: ingot.operator.v1.MachineDeployRequest
-	(*MachineReleaseRequest)(nil),    // 16: ingot.operator.v1.MachineReleaseRequest
-	(*MachinePowerRequest)(nil),      // 17: ingot.operator.v1.MachinePowerRequest
-	(*BMCAccess)(nil),                // 18: ingot.operator.v1.BMCAccess
-	(*BMC)(nil),                      // 19: ingot.operator.v1.BMC
-	(*BMCSetRequest)(nil),            // 20: ingot.operator.v1.BMCSetRequest
-	(*BMCTestRequest)(nil),           // 21: ingot.operator.v1.BMCTestRequest
-	(*BMCTestResponse)(nil),          // 22: ingot.operator.v1.BMCTestResponse
-	(*Operation)(nil),                // 23: ingot.operator.v1.Operation
-	(*Progress)(nil),                 // 24: ingot.operator.v1.Progress
-	(*Step)(nil),                     // 25: ingot.operator.v1.Step
-	(*OperationGetRequest)(nil),      // 26: ingot.operator.v1.OperationGetRequest
-	(*OperationListRequest)(nil),     // 27: ingot.operator.v1.OperationListRequest
-	(*OperationListResponse)(nil),    // 28: ingot.operator.v1.OperationListResponse
-	(*OperationCancelRequest)(nil),   // 29: ingot.operator.v1.OperationCancelRequest
-	(*Image)(nil),                    // 30: ingot.operator.v1.Image
-	(*ImageSignature)(nil),           // 31: ingot.operator.v1.ImageSignature
-	(*ImageListRequest)(nil),         // 32: ingot.operator.v1.ImageListRequest
-	(*ImageListResponse)(nil),        // 33: ingot.operator.v1.ImageListResponse
-	(*ImageGetRequest)(nil),          // 34: ingot.operator.v1.ImageGetRequest
-	(*ImageImportRequest)(nil),       // 35: ingot.operator.v1.ImageImportRequest
-	(*ImageHeader)(nil),              // 36: ingot.operator.v1.ImageHeader
-	(*ImageImportURLRequest)(nil),    // 37: ingot.operator.v1.ImageImportURLRequest
-	(*ImageImportURLResponse)(nil),   // 38: ingot.operator.v1.ImageImportURLResponse
-	(*ImageExportRequest)(nil),       // 39: ingot.operator.v1.ImageExportRequest
-	(*ImageExportResponse)(nil),      // 40: ingot.operator.v1.ImageExportResponse
-	(*ImageVerifyResponse)(nil),      // 41: ingot.operator.v1.ImageVerifyResponse
-	(*ImageSignRequest)(nil),         // 42: ingot.operator.v1.ImageSignRequest
-	(*ImageUnsignRequest)(nil),       // 43: ingot.operator.v1.ImageUnsignRequest
-	(*ImageDeleteRequest)(nil),       // 44: ingot.operator.v1.ImageDeleteRequest
-	(*ImagePruneRequest)(nil),        // 45: ingot.operator.v1.ImagePruneRequest
-	(*ImagePruneResponse)(nil),       // 46: ingot.operator.v1.ImagePruneResponse
-	(*TrustedKey)(nil),               // 47: ingot.operator.v1.TrustedKey
-	(*TrustedKeyListRequest)(nil),    // 48: ingot.operator.v1.TrustedKeyListRequest
-	(*TrustedKeyListResponse)(nil),   // 49: ingot.operator.v1.TrustedKeyListResponse
-	(*TrustedKeyAddRequest)(nil),     // 50: ingot.operator.v1.TrustedKeyAddRequest
-	(*TrustedKeyDeleteRequest)(nil),  // 51: ingot.operator.v1.TrustedKeyDeleteRequest
-	(*Pool)(nil),                     // 52: ingot.operator.v1.Pool
-	(*PoolListRequest)(nil),          // 53: ingot.operator.v1.PoolListRequest
-	(*PoolListResponse)(nil),         // 54: ingot.operator.v1.PoolListResponse
-	(*PoolAddRequest)(nil),           // 55: ingot.operator.v1.PoolAddRequest
-	(*PoolSetRequest)(nil),           // 56: ingot.operator.v1.PoolSetRequest
-	(*PoolDeleteRequest)(nil),        // 57: ingot.operator.v1.PoolDeleteRequest
-	(*Event)(nil),                    // 58: ingot.operator.v1.Event
-	(*EventListRequest)(nil),         // 59: ingot.operator.v1.EventListRequest
-	(*EventListResponse)(nil),        // 60: ingot.operator.v1.EventListResponse
-	(*EventWatchRequest)(nil),        // 61: ingot.operator.v1.EventWatchRequest
-	(*Lease)(nil),                    // 62: ingot.operator.v1.Lease
-	(*LeaseListRequest)(nil),         // 63: ingot.operator.v1.LeaseListRequest
-	(*LeaseListResponse)(nil),        // 64: ingot.operator.v1.LeaseListResponse
-	nil,                              // 65: ingot.operator.v1.Event.DetailEntry
-	(hardware.BootMode)(0),           // 66: ingot.hardware.v1.BootMode
-	(*timestamppb.Timestamp)(nil),    // 67: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 68: google.protobuf.Duration
-	(*emptypb.Empty)(nil),            // 69: google.protobuf.Empty
-	(*hardware.Collection)(nil),      // 70: ingot.hardware.v1.Collection
+	(*DiskData)(nil),                 // 5: ingot.operator.v1.DiskData
+	(*LostDisk)(nil),                 // 6: ingot.operator.v1.LostDisk
+	(*Warning)(nil),                  // 7: ingot.operator.v1.Warning
+	(*Deployment)(nil),               // 8: ingot.operator.v1.Deployment
+	(*MachineListRequest)(nil),       // 9: ingot.operator.v1.MachineListRequest
+	(*MachineListResponse)(nil),      // 10: ingot.operator.v1.MachineListResponse
+	(*MachineGetRequest)(nil),        // 11: ingot.operator.v1.MachineGetRequest
+	(*MachineAddRequest)(nil),        // 12: ingot.operator.v1.MachineAddRequest
+	(*MachineSetRequest)(nil),        // 13: ingot.operator.v1.MachineSetRequest
+	(*MachineApproveRequest)(nil),    // 14: ingot.operator.v1.MachineApproveRequest
+	(*MachineDeleteRequest)(nil),     // 15: ingot.operator.v1.MachineDeleteRequest
+	(*MachineCommissionRequest)(nil), // 16: ingot.operator.v1.MachineCommissionRequest
+	(*MachineDeployRequest)(nil),     // 17: ingot.operator.v1.MachineDeployRequest
+	(*MachineReleaseRequest)(nil),    // 18: ingot.operator.v1.MachineReleaseRequest
+	(*MachinePowerRequest)(nil),      // 19: ingot.operator.v1.MachinePowerRequest
+	(*BMCAccess)(nil),                // 20: ingot.operator.v1.BMCAccess
+	(*BMC)(nil),                      // 21: ingot.operator.v1.BMC
+	(*BMCSetRequest)(nil),            // 22: ingot.operator.v1.BMCSetRequest
+	(*BMCTestRequest)(nil),           // 23: ingot.operator.v1.BMCTestRequest
+	(*BMCTestResponse)(nil),          // 24: ingot.operator.v1.BMCTestResponse
+	(*Operation)(nil),                // 25: ingot.operator.v1.Operation
+	(*Progress)(nil),                 // 26: ingot.operator.v1.Progress
+	(*Step)(nil),                     // 27: ingot.operator.v1.Step
+	(*OperationGetRequest)(nil),      // 28: ingot.operator.v1.OperationGetRequest
+	(*OperationListRequest)(nil),     // 29: ingot.operator.v1.OperationListRequest
+	(*OperationListResponse)(nil),    // 30: ingot.operator.v1.OperationListResponse
+	(*OperationCancelRequest)(nil),   // 31: ingot.operator.v1.OperationCancelRequest
+	(*Image)(nil),                    // 32: ingot.operator.v1.Image
+	(*ImageSignature)(nil),           // 33: ingot.operator.v1.ImageSignature
+	(*ImageListRequest)(nil),         // 34: ingot.operator.v1.ImageListRequest
+	(*ImageListResponse)(nil),        // 35: ingot.operator.v1.ImageListResponse
+	(*ImageGetRequest)(nil),          // 36: ingot.operator.v1.ImageGetRequest
+	(*ImageImportRequest)(nil),       // 37: ingot.operator.v1.ImageImportRequest
+	(*ImageHeader)(nil),              // 38: ingot.operator.v1.ImageHeader
+	(*ImageImportURLRequest)(nil),    // 39: ingot.operator.v1.ImageImportURLRequest
+	(*ImageImportURLResponse)(nil),   // 40: ingot.operator.v1.ImageImportURLResponse
+	(*ImageExportRequest)(nil),       // 41: ingot.operator.v1.ImageExportRequest
+	(*ImageExportResponse)(nil),      // 42: ingot.operator.v1.ImageExportResponse
+	(*ImageVerifyResponse)(nil),      // 43: ingot.operator.v1.ImageVerifyResponse
+	(*ImageSignRequest)(nil),         // 44: ingot.operator.v1.ImageSignRequest
+	(*ImageUnsignRequest)(nil),       // 45: ingot.operator.v1.ImageUnsignRequest
+	(*ImageDeleteRequest)(nil),       // 46: ingot.operator.v1.ImageDeleteRequest
+	(*ImagePruneRequest)(nil),        // 47: ingot.operator.v1.ImagePruneRequest
+	(*ImagePruneResponse)(nil),       // 48: ingot.operator.v1.ImagePruneResponse
+	(*TrustedKey)(nil),               // 49: ingot.operator.v1.TrustedKey
+	(*TrustedKeyListRequest)(nil),    // 50: ingot.operator.v1.TrustedKeyListRequest
+	(*TrustedKeyListResponse)(nil),   // 51: ingot.operator.v1.TrustedKeyListResponse
+	(*TrustedKeyAddRequest)(nil),     // 52: ingot.operator.v1.TrustedKeyAddRequest
+	(*TrustedKeyDeleteRequest)(nil),  // 53: ingot.operator.v1.TrustedKeyDeleteRequest
+	(*Pool)(nil),                     // 54: ingot.operator.v1.Pool
+	(*PoolListRequest)(nil),          // 55: ingot.operator.v1.PoolListRequest
+	(*PoolListResponse)(nil),         // 56: ingot.operator.v1.PoolListResponse
+	(*PoolAddRequest)(nil),           // 57: ingot.operator.v1.PoolAddRequest
+	(*PoolSetRequest)(nil),           // 58: ingot.operator.v1.PoolSetRequest
+	(*PoolDeleteRequest)(nil),        // 59: ingot.operator.v1.PoolDeleteRequest
+	(*Event)(nil),                    // 60: ingot.operator.v1.Event
+	(*EventListRequest)(nil),         // 61: ingot.operator.v1.EventListRequest
+	(*EventListResponse)(nil),        // 62: ingot.operator.v1.EventListResponse
+	(*EventWatchRequest)(nil),        // 63: ingot.operator.v1.EventWatchRequest
+	(*Lease)(nil),                    // 64: ingot.operator.v1.Lease
+	(*LeaseListRequest)(nil),         // 65: ingot.operator.v1.LeaseListRequest
+	(*LeaseListResponse)(nil),        // 66: ingot.operator.v1.LeaseListResponse
+	nil,                              // 67: ingot.operator.v1.Event.DetailEntry
+	(hardware.BootMode)(0),           // 68: ingot.hardware.v1.BootMode
+	(*timestamppb.Timestamp)(nil),    // 69: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 70: google.protobuf.Duration
+	(*emptypb.Empty)(nil),            // 71: google.protobuf.Empty
+	(*hardware.Collection)(nil),      // 72: ingot.hardware.v1.Collection
 }
 var file_operator_operator_proto_depIdxs = []int32{
 	0,  // 0: ingot.operator.v1.Machine.state:type_name -> ingot.operator.v1.State
 	3,  // 1: ingot.operator.v1.Machine.nics:type_name -> ingot.operator.v1.NIC
 	4,  // 2: ingot.operator.v1.Machine.disks:type_name -> ingot.operator.v1.Disk
-	19, // 3: ingot.operator.v1.Machine.bmc:type_name -> ingot.operator.v1.BMC
-	66, // 4: ingot.operator.v1.Machine.boot_mode:type_name -> ingot.hardware.v1.BootMode
-	6,  // 5: ingot.operator.v1.Machine.deployment:type_name -> ingot.operator.v1.Deployment
-	5,  // 6: ingot.operator.v1.Machine.warnings:type_name -> ingot.operator.v1.Warning
-	67, // 7: ingot.operator.v1.Machine.created_at:type_name -> google.protobuf.Timestamp
-	67, // 8: ingot.operator.v1.Machine.state_since:type_name -> google.protobuf.Timestamp
-	67, // 9: ingot.operator.v1.Machine.deadline_at:type_name -> google.protobuf.Timestamp
-	67, // 10: ingot.operator.v1.Deployment.proven_at:type_name -> google.protobuf.Timestamp
-	68, // 11: ingot.operator.v1.Deployment.flushed_after:type_name -> google.protobuf.Duration
-	68, // 12: ingot.operator.v1.Deployment.verified_after:type_name -> google.protobuf.Duration
-	2,  // 13: ingot.operator.v1.MachineListResponse.machines:type_name -> ingot.operator.v1.Machine
-	18, // 14: ingot.operator.v1.MachineAddRequest.bmc:type_name -> ingot.operator.v1.BMCAccess
-	1,  // 15: ingot.operator.v1.MachinePowerRequest.action:type_name -> ingot.operator.v1.PowerAction
-	18, // 16: ingot.operator.v1.BMCSetRequest.access:type_name -> ingot.operator.v1.BMCAccess
-	19, // 17: ingot.operator.v1.BMCTestResponse.bmc:type_name -> ingot.operator.v1.BMC
-	68, // 18: ingot.operator.v1.BMCTestResponse.elapsed:type_name -> google.protobuf.Duration
-	67, // 19: ingot.operator.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
-	67, // 20: ingot.operator.v1.Operation.finished_at:type_name -> google.protobuf.Timestamp
-	24, // 21: ingot.operator.v1.Operation.progress:type_name -> ingot.operator.v1.Progress
-	25, // 22: ingot.operator.v1.Operation.steps:type_name -> ingot.operator.v1.Step
-	4,  // 23: ingot.operator.v1.Operation.disks:type_name -> ingot.operator.v1.Disk
-	6,  // 24: ingot.operator.v1.Operation.deployment:type_name -> ingot.operator.v1.Deployment
-	67, // 25: ingot.operator.v1.Step.started_at:type_name -> google.protobuf.Timestamp
-	67, // 26: ingot.operator.v1.Step.finished_at:type_name -> google.protobuf.Timestamp
-	23, // 27: ingot.operator.v1.OperationListResponse.operations:type_name -> ingot.operator.v1.Operation
-	67, // 28: ingot.operator.v1.Image.created_at:type_name -> google.protobuf.Timestamp
-	31, // 29: ingot.operator.v1.Image.signatures:type_name -> ingot.operator.v1.ImageSignature
-	30, // 30: ingot.operator.v1.ImageListResponse.images:type_name -> ingot.operator.v1.Image
-	36, // 31: ingot.operator.v1.ImageImportRequest.header:type_name -> ingot.operator.v1.ImageHeader
-	36, // 32: ingot.operator.v1.ImageImportURLRequest.header:type_name -> ingot.operator.v1.ImageHeader
-	30, // 33: ingot.operator.v1.ImageImportURLResponse.image:type_name -> ingot.operator.v1.Image
-	30, // 34: ingot.operator.v1.ImagePruneResponse.images:type_name -> ingot.operator.v1.Image
-	30, // 35: ingot.operator.v1.ImagePruneResponse.in_use:type_name -> ingot.operator.v1.Image
-	67, // 36: ingot.operator.v1.TrustedKey.created_at:type_name -> google.protobuf.Timestamp
-	47, // 37: ingot.operator.v1.TrustedKeyListResponse.keys:type_name -> ingot.operator.v1.TrustedKey
-	67, // 38: ingot.operator.v1.Pool.created_at:type_name -> google.protobuf.Timestamp
-	52, // 39: ingot.operator.v1.PoolListResponse.pools:type_name -> ingot.operator.v1.Pool
-	67, // 40: ingot.operator.v1.Event.at:type_name -> google.protobuf.Timestamp
-	65, // 41: ingot.operator.v1.Event.detail:type_name -> ingot.operator.v1.Event.DetailEntry
-	58, // 42: ingot.operator.v1.EventListResponse.events:type_name -> ingot.operator.v1.Event
-	67, // 43: ingot.operator.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
-	62, // 44: ingot.operator.v1.LeaseListResponse.leases:type_name -> ingot.operator.v1.Lease
-	7,  // 45: ingot.operator.v1.MachineService.MachineList:input_type -> ingot.operator.v1.MachineListRequest
-	9,  // 46: ingot.operator.v1.MachineService.MachineGet:input_type -> ingot.operator.v1.MachineGetRequest
-	10, // 47: ingot.operator.v1.MachineService.MachineAdd:input_type -> ingot.operator.v1.MachineAddRequest
-	12, // 48: ingot.operator.v1.MachineService.MachineApprove:input_type -> ingot.operator.v1.MachineApproveRequest
-	11, // 49: ingot.operator.v1.MachineService.MachineSet:input_type -> ingot.operator.v1.MachineSetRequest
-	13, // 50: ingot.operator.v1.MachineService.MachineDelete:input_type -> ingot.operator.v1.MachineDeleteRequest
-	14, // 51: ingot.operator.v1.MachineService.MachineCommission:input_type -> ingot.operator.v1.MachineCommissionRequest
-	15, // 52: ingot.operator.v1.MachineService.MachineDeploy:input_type -> ingot.operator.v1.MachineDeployRequest
-	16, // 53: ingot.operator.v1.MachineService.MachineRelease:input_type -> ingot.operator.v1.MachineReleaseRequest
-	17, // 54: ingot.operator.v1.MachineService.MachinePower:input_type -> ingot.operator.v1.MachinePowerRequest
-	9,  // 55: ingot.operator.v1.MachineService.MachineCollection:input_type -> ingot.operator.v1.MachineGetRequest
-	20, // 56: ingot.operator.v1.MachineService.BMCSet:input_type -> ingot.operator.v1.BMCSetRequest
-	21, // 57: ingot.operator.v1.MachineService.BMCTest:input_type -> ingot.operator.v1.BMCTestRequest
-	26, // 58: ingot.operator.v1.OperationService.OperationGet:input_type -> ingot.operator.v1.OperationGetRequest
-	27, // 59: ingot.operator.v1.OperationService.OperationList:input_type -> ingot.operator.v1.OperationListRequest
-	26, // 60: ingot.operator.v1.OperationService.OperationWatch:input_type -> ingot.operator.v1.OperationGetRequest
-	29, // 61: ingot.operator.v1.OperationService.OperationCancel:input_type -> ingot.operator.v1.OperationCancelRequest
-	32, // 62: ingot.operator.v1.ImageService.ImageList:input_type -> ingot.operator.v1.ImageListRequest
-	34, // 63: ingot.operator.v1.ImageService.ImageGet:input_type -> ingot.operator.v1.ImageGetRequest
-	35, // 64: ingot.operator.v1.ImageService.ImageImport:input_type -> ingot.operator.v1.ImageImportRequest
-	37, // 65: ingot.operator.v1.ImageService.ImageImportURL:input_type -> ingot.operator.v1.ImageImportURLRequest
-	39, // 66: ingot.operator.v1.ImageService.ImageExport:input_type -> ingot.operator.v1.ImageExportRequest
-	34, // 67: ingot.operator.v1.ImageService.ImageVerify:input_type -> ingot.operator.v1.ImageGetRequest
-	42, // 68: ingot.operator.v1.ImageService.ImageSign:input_type -> ingot.operator.v1.ImageSignRequest
-	43, // 69: ingot.operator.v1.ImageService.ImageUnsign:input_type -> ingot.operator.v1.ImageUnsignRequest
-	44, // 70: ingot.operator.v1.ImageService.ImageDelete:input_type -> ingot.operator.v1.ImageDeleteRequest
-	45, // 71: ingot.operator.v1.ImageService.ImagePrune:input_type -> ingot.operator.v1.ImagePruneRequest
-	48, // 72: ingot.operator.v1.ImageService.TrustedKeyList:input_type -> ingot.operator.v1.TrustedKeyListRequest
-	50, // 73: ingot.operator.v1.ImageService.TrustedKeyAdd:input_type -> ingot.operator.v1.TrustedKeyAddRequest
-	51, // 74: ingot.operator.v1.ImageService.TrustedKeyDelete:input_type -> ingot.operator.v1.TrustedKeyDeleteRequest
-	53, // 75: ingot.operator.v1.PoolService.PoolList:input_type -> ingot.operator.v1.PoolListRequest
-	55, // 76: ingot.operator.v1.PoolService.PoolAdd:input_type -> ingot.operator.v1.PoolAddRequest
-	56, // 77: ingot.operator.v1.PoolService.PoolSet:input_type -> ingot.operator.v1.PoolSetRequest
-	57, // 78: ingot.operator.v1.PoolService.PoolDelete:input_type -> ingot.operator.v1.PoolDeleteRequest
-	59, // 79: ingot.operator.v1.EventService.EventList:input_type -> ingot.operator.v1.EventListRequest
-	61, // 80: ingot.operator.v1.EventService.EventWatch:input_type -> ingot.operator.v1.EventWatchRequest
-	63, // 81: ingot.operator.v1.LeaseService.LeaseList:input_type -> ingot.operator.v1.LeaseListRequest
-	8,  // 82: ingot.operator.v1.MachineService.MachineList:output_type -> ingot.operator.v1.MachineListResponse
-	2,  // 83: ingot.operator.v1.MachineService.MachineGet:output_type -> ingot.operator.v1.Machine
-	2,  // 84: ingot.operator.v1.MachineService.MachineAdd:output_type -> ingot.operator.v1.Machine
-	2,  // 85: ingot.operator.v1.MachineService.MachineApprove:output_type -> ingot.operator.v1.Machine
-	2,  // 86: ingot.operator.v1.MachineService.MachineSet:output_type -> ingot.operator.v1.Machine
-	69, // 87: ingot.operator.v1.MachineService.MachineDelete:output_type -> google.protobuf.Empty
-	23, // 88: ingot.operator.v1.MachineService.MachineCommission:output_type -> ingot.operator.v1.Operation
-	23, // 89: ingot.operator.v1.MachineService.MachineDeploy:output_type -> ingot.operator.v1.Operation
-	23, // 90: ingot.operator.v1.MachineService.MachineRelease:output_type -> ingot.operator.v1.Operation
-	23, // 91: ingot.operator.v1.MachineService.MachinePower:output_type -> ingot.operator.v1.Operation
-	70, // 92: ingot.operator.v1.MachineService.MachineCollection:output_type -> ingot.hardware.v1.Collection
-	19, // 93: ingot.operator.v1.MachineService.BMCSet:output_type -> ingot.operator.v1.BMC
-	22, // 94: ingot.operator.v1.MachineService.BMCTest:output_type -> ingot.operator.v1.BMCTestResponse
-	23, // 95: ingot.operator.v1.OperationService.OperationGet:output_type -> ingot.operator.v1.Operation
-	28, // 96: ingot.operator.v1.OperationService.OperationList:output_type -> ingot.operator.v1.OperationListResponse
-	23, // 97: ingot.operator.v1.OperationService.OperationWatch:output_type -> ingot.operator.v1.Operation
-	23, // 98: ingot.operator.v1.OperationService.OperationCancel:output_type -> ingot.operator.v1.Operation
-	33, // 99: ingot.operator.v1.ImageService.ImageList:output_type -> ingot.operator.v1.ImageListResponse
-	30, // 100: ingot.operator.v1.ImageService.ImageGet:output_type -> ingot.operator.v1.Image
-	30, // 101: ingot.operator.v1.ImageService.ImageImport:output_type -> ingot.operator.v1.Image
-	38, // 102: ingot.operator.v1.ImageService.ImageImportURL:output_type -> ingot.operator.v1.ImageImportURLResponse
-	40, // 103: ingot.operator.v1.ImageService.ImageExport:output_type -> ingot.operator.v1.ImageExportResponse
-	41, // 104: ingot.operator.v1.ImageService.ImageVerify:output_type -> ingot.operator.v1.ImageVerifyResponse
-	30, // 105: ingot.operator.v1.ImageService.ImageSign:output_type -> ingot.operator.v1.Image
-	30, // 106: ingot.operator.v1.ImageService.ImageUnsign:output_type -> ingot.operator.v1.Image
-	69, // 107: ingot.operator.v1.ImageService.ImageDelete:output_type -> google.protobuf.Empty
-	46, // 108: ingot.operator.v1.ImageService.ImagePrune:output_type -> ingot.operator.v1.ImagePruneResponse
-	49, // 109: ingot.operator.v1.ImageService.TrustedKeyList:output_type -> ingot.operator.v1.TrustedKeyListResponse
-	47, // 110: ingot.operator.v1.ImageService.TrustedKeyAdd:output_type -> ingot.operator.v1.TrustedKey
-	69, // 111: ingot.operator.v1.ImageService.TrustedKeyDelete:output_type -> google.protobuf.Empty
-	54, // 112: ingot.operator.v1.PoolService.PoolList:output_type -> ingot.operator.v1.PoolListResponse
-	52, // 113: ingot.operator.v1.PoolService.PoolAdd:output_type -> ingot.operator.v1.Pool
-	52, // 114: ingot.operator.v1.PoolService.PoolSet:output_type -> ingot.operator.v1.Pool
-	69, // 115: ingot.operator.v1.PoolService.PoolDelete:output_type -> google.protobuf.Empty
-	60, // 116: ingot.operator.v1.EventService.EventList:output_type -> ingot.operator.v1.EventListResponse
-	58, // 117: ingot.operator.v1.EventService.EventWatch:output_type -> ingot.operator.v1.Event
-	64, // 118: ingot.operator.v1.LeaseService.LeaseList:output_type -> ingot.operator.v1.LeaseListResponse
-	82, // [82:119] is the sub-list for method output_type
-	45, // [45:82] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	21, // 3: ingot.operator.v1.Machine.bmc:type_name -> ingot.operator.v1.BMC
+	68, // 4: ingot.operator.v1.Machine.boot_mode:type_name -> ingot.hardware.v1.BootMode
+	8,  // 5: ingot.operator.v1.Machine.deployment:type_name -> ingot.operator.v1.Deployment
+	7,  // 6: ingot.operator.v1.Machine.warnings:type_name -> ingot.operator.v1.Warning
+	69, // 7: ingot.operator.v1.Machine.created_at:type_name -> google.protobuf.Timestamp
+	69, // 8: ingot.operator.v1.Machine.state_since:type_name -> google.protobuf.Timestamp
+	69, // 9: ingot.operator.v1.Machine.deadline_at:type_name -> google.protobuf.Timestamp
+	6,  // 10: ingot.operator.v1.Machine.lost_disks:type_name -> ingot.operator.v1.LostDisk
+	5,  // 11: ingot.operator.v1.Disk.holds_data:type_name -> ingot.operator.v1.DiskData
+	69, // 12: ingot.operator.v1.DiskData.since:type_name -> google.protobuf.Timestamp
+	5,  // 13: ingot.operator.v1.LostDisk.holds_data:type_name -> ingot.operator.v1.DiskData
+	69, // 14: ingot.operator.v1.Deployment.proven_at:type_name -> google.protobuf.Timestamp
+	70, // 15: ingot.operator.v1.Deployment.flushed_after:type_name -> google.protobuf.Duration
+	70, // 16: ingot.operator.v1.Deployment.verified_after:type_name -> google.protobuf.Duration
+	2,  // 17: ingot.operator.v1.MachineListResponse.machines:type_name -> ingot.operator.v1.Machine
+	20, // 18: ingot.operator.v1.MachineAddRequest.bmc:type_name -> ingot.operator.v1.BMCAccess
+	1,  // 19: ingot.operator.v1.MachinePowerRequest.action:type_name -> ingot.operator.v1.PowerAction
+	20, // 20: ingot.operator.v1.BMCSetRequest.access:type_name -> ingot.operator.v1.BMCAccess
+	21, // 21: ingot.operator.v1.BMCTestResponse.bmc:type_name -> ingot.operator.v1.BMC
+	70, // 22: ingot.operator.v1.BMCTestResponse.elapsed:type_name -> google.protobuf.Duration
+	69, // 23: ingot.operator.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
+	69, // 24: ingot.operator.v1.Operation.finished_at:type_name -> google.protobuf.Timestamp
+	26, // 25: ingot.operator.v1.Operation.progress:type_name -> ingot.operator.v1.Progress
+	27, // 26: ingot.operator.v1.Operation.steps:type_name -> ingot.operator.v1.Step
+	4,  // 27: ingot.operator.v1.Operation.disks:type_name -> ingot.operator.v1.Disk
+	8,  // 28: ingot.operator.v1.Operation.deployment:type_name -> ingot.operator.v1.Deployment
+	69, // 29: ingot.operator.v1.Step.started_at:type_name -> google.protobuf.Timestamp
+	69, // 30: ingot.operator.v1.Step.finished_at:type_name -> google.protobuf.Timestamp
+	25, // 31: ingot.operator.v1.OperationListResponse.operations:type_name -> ingot.operator.v1.Operation
+	69, // 32: ingot.operator.v1.Image.created_at:type_name -> google.protobuf.Timestamp
+	33, // 33: ingot.operator.v1.Image.signatures:type_name -> ingot.operator.v1.ImageSignature
+	32, // 34: ingot.operator.v1.ImageListResponse.images:type_name -> ingot.operator.v1.Image
+	38, // 35: ingot.operator.v1.ImageImportRequest.header:type_name -> ingot.operator.v1.ImageHeader
+	38, // 36: ingot.operator.v1.ImageImportURLRequest.header:type_name -> ingot.operator.v1.ImageHeader
+	32, // 37: ingot.operator.v1.ImageImportURLResponse.image:type_name -> ingot.operator.v1.Image
+	32, // 38: ingot.operator.v1.ImagePruneResponse.images:type_name -> ingot.operator.v1.Image
+	32, // 39: ingot.operator.v1.ImagePruneResponse.in_use:type_name -> ingot.operator.v1.Image
+	69, // 40: ingot.operator.v1.TrustedKey.created_at:type_name -> google.protobuf.Timestamp
+	49, // 41: ingot.operator.v1.TrustedKeyListResponse.keys:type_name -> ingot.operator.v1.TrustedKey
+	69, // 42: ingot.operator.v1.Pool.created_at:type_name -> google.protobuf.Timestamp
+	54, // 43: ingot.operator.v1.PoolListResponse.pools:type_name -> ingot.operator.v1.Pool
+	69, // 44: ingot.operator.v1.Event.at:type_name -> google.protobuf.Timestamp
+	67, // 45: ingot.operator.v1.Event.detail:type_name -> ingot.operator.v1.Event.DetailEntry
+	60, // 46: ingot.operator.v1.EventListResponse.events:type_name -> ingot.operator.v1.Event
+	69, // 47: ingot.operator.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	64, // 48: ingot.operator.v1.LeaseListResponse.leases:type_name -> ingot.operator.v1.Lease
+	9,  // 49: ingot.operator.v1.MachineService.MachineList:input_type -> ingot.operator.v1.MachineListRequest
+	11, // 50: ingot.operator.v1.MachineService.MachineGet:input_type -> ingot.operator.v1.MachineGetRequest
+	12, // 51: ingot.operator.v1.MachineService.MachineAdd:input_type -> ingot.operator.v1.MachineAddRequest
+	14, // 52: ingot.operator.v1.MachineService.MachineApprove:input_type -> ingot.operator.v1.MachineApproveRequest
+	13, // 53: ingot.operator.v1.MachineService.MachineSet:input_type -> ingot.operator.v1.MachineSetRequest
+	15, // 54: ingot.operator.v1.MachineService.MachineDelete:input_type -> ingot.operator.v1.MachineDeleteRequest
+	16, // 55: ingot.operator.v1.MachineService.MachineCommission:input_type -> ingot.operator.v1.MachineCommissionRequest
+	17, // 56: ingot.operator.v1.MachineService.MachineDeploy:input_type -> ingot.operator.v1.MachineDeployRequest
+	18, // 57: ingot.operator.v1.MachineService.MachineRelease:input_type -> ingot.operator.v1.MachineReleaseRequest
+	19, // 58: ingot.operator.v1.MachineService.MachinePower:input_type -> ingot.operator.v1.MachinePowerRequest
+	11, // 59: ingot.operator.v1.MachineService.MachineCollection:input_type -> ingot.operator.v1.MachineGetRequest
+	22, // 60: ingot.operator.v1.MachineService.BMCSet:input_type -> ingot.operator.v1.BMCSetRequest
+	23, // 61: ingot.operator.v1.MachineService.BMCTest:input_type -> ingot.operator.v1.BMCTestRequest
+	28, // 62: ingot.operator.v1.OperationService.OperationGet:input_type -> ingot.operator.v1.OperationGetRequest
+	29, // 63: ingot.operator.v1.OperationService.OperationList:input_type -> ingot.operator.v1.OperationListRequest
+	28, // 64: ingot.operator.v1.OperationService.OperationWatch:input_type -> ingot.operator.v1.OperationGetRequest
+	31, // 65: ingot.operator.v1.OperationService.OperationCancel:input_type -> ingot.operator.v1.OperationCancelRequest
+	34, // 66: ingot.operator.v1.ImageService.ImageList:input_type -> ingot.operator.v1.ImageListRequest
+	36, // 67: ingot.operator.v1.ImageService.ImageGet:input_type -> ingot.operator.v1.ImageGetRequest
+	37, // 68: ingot.operator.v1.ImageService.ImageImport:input_type -> ingot.operator.v1.ImageImportRequest
+	39, // 69: ingot.operator.v1.ImageService.ImageImportURL:input_type -> ingot.operator.v1.ImageImportURLRequest
+	41, // 70: ingot.operator.v1.ImageService.ImageExport:input_type -> ingot.operator.v1.ImageExportRequest
+	36, // 71: ingot.operator.v1.ImageService.ImageVerify:input_type -> ingot.operator.v1.ImageGetRequest
+	44, // 72: ingot.operator.v1.ImageService.ImageSign:input_type -> ingot.operator.v1.ImageSignRequest
+	45, // 73: ingot.operator.v1.ImageService.ImageUnsign:input_type -> ingot.operator.v1.ImageUnsignRequest
+	46, // 74: ingot.operator.v1.ImageService.ImageDelete:input_type -> ingot.operator.v1.ImageDeleteRequest
+	47, // 75: ingot.operator.v1.ImageService.ImagePrune:input_type -> ingot.operator.v1.ImagePruneRequest
+	50, // 76: ingot.operator.v1.ImageService.TrustedKeyList:input_type -> ingot.operator.v1.TrustedKeyListRequest
+	52, // 77: ingot.operator.v1.ImageService.TrustedKeyAdd:input_type -> ingot.operator.v1.TrustedKeyAddRequest
+	53, // 78: ingot.operator.v1.ImageService.TrustedKeyDelete:input_type -> ingot.operator.v1.TrustedKeyDeleteRequest
+	55, // 79: ingot.operator.v1.PoolService.PoolList:input_type -> ingot.operator.v1.PoolListRequest
+	57, // 80: ingot.operator.v1.PoolService.PoolAdd:input_type -> ingot.operator.v1.PoolAddRequest
+	58, // 81: ingot.operator.v1.PoolService.PoolSet:input_type -> ingot.operator.v1.PoolSetRequest
+	59, // 82: ingot.operator.v1.PoolService.PoolDelete:input_type -> ingot.operator.v1.PoolDeleteRequest
+	61, // 83: ingot.operator.v1.EventService.EventList:input_type -> ingot.operator.v1.EventListRequest
+	63, // 84: ingot.operator.v1.EventService.EventWatch:input_type -> ingot.operator.v1.EventWatchRequest
+	65, // 85: ingot.operator.v1.LeaseService.LeaseList:input_type -> ingot.operator.v1.LeaseListRequest
+	10, // 86: ingot.operator.v1.MachineService.MachineList:output_type -> ingot.operator.v1.MachineListResponse
+	2,  // 87: ingot.operator.v1.MachineService.MachineGet:output_type -> ingot.operator.v1.Machine
+	2,  // 88: ingot.operator.v1.MachineService.MachineAdd:output_type -> ingot.operator.v1.Machine
+	2,  // 89: ingot.operator.v1.MachineService.MachineApprove:output_type -> ingot.operator.v1.Machine
+	2,  // 90: ingot.operator.v1.MachineService.MachineSet:output_type -> ingot.operator.v1.Machine
+	71, // 91: ingot.operator.v1.MachineService.MachineDelete:output_type -> google.protobuf.Empty
+	25, // 92: ingot.operator.v1.MachineService.MachineCommission:output_type -> ingot.operator.v1.Operation
+	25, // 93: ingot.operator.v1.MachineService.MachineDeploy:output_type -> ingot.operator.v1.Operation
+	25, // 94: ingot.operator.v1.MachineService.MachineRelease:output_type -> ingot.operator.v1.Operation
+	25, // 95: ingot.operator.v1.MachineService.MachinePower:output_type -> ingot.operator.v1.Operation
+	72, // 96: ingot.operator.v1.MachineService.MachineCollection:output_type -> ingot.hardware.v1.Collection
+	21, // 97: ingot.operator.v1.MachineService.BMCSet:output_type -> ingot.operator.v1.BMC
+	24, // 98: ingot.operator.v1.MachineService.BMCTest:output_type -> ingot.operator.v1.BMCTestResponse
+	25, // 99: ingot.operator.v1.OperationService.OperationGet:output_type -> ingot.operator.v1.Operation
+	30, // 100: ingot.operator.v1.OperationService.OperationList:output_type -> ingot.operator.v1.OperationListResponse
+	25, // 101: ingot.operator.v1.OperationService.OperationWatch:output_type -> ingot.operator.v1.Operation
+	25, // 102: ingot.operator.v1.OperationService.OperationCancel:output_type -> ingot.operator.v1.Operation
+	35, // 103: ingot.operator.v1.ImageService.ImageList:output_type -> ingot.operator.v1.ImageListResponse
+	32, // 104: ingot.operator.v1.ImageService.ImageGet:output_type -> ingot.operator.v1.Image
+	32, // 105: ingot.operator.v1.ImageService.ImageImport:output_type -> ingot.operator.v1.Image
+	40, // 106: ingot.operator.v1.ImageService.ImageImportURL:output_type -> ingot.operator.v1.ImageImportURLResponse
+	42, // 107: ingot.operator.v1.ImageService.ImageExport:output_type -> ingot.operator.v1.ImageExportResponse
+	43, // 108: ingot.operator.v1.ImageService.ImageVerify:output_type -> ingot.operator.v1.ImageVerifyResponse
+	32, // 109: ingot.operator.v1.ImageService.ImageSign:output_type -> ingot.operator.v1.Image
+	32, // 110: ingot.operator.v1.ImageService.ImageUnsign:output_type -> ingot.operator.v1.Image
+	71, // 111: ingot.operator.v1.ImageService.ImageDelete:output_type -> google.protobuf.Empty
+	48, // 112: ingot.operator.v1.ImageService.ImagePrune:output_type -> ingot.operator.v1.ImagePruneResponse
+	51, // 113: ingot.operator.v1.ImageService.TrustedKeyList:output_type -> ingot.operator.v1.TrustedKeyListResponse
+	49, // 114: ingot.operator.v1.ImageService.TrustedKeyAdd:output_type -> ingot.operator.v1.TrustedKey
+	71, // 115: ingot.operator.v1.ImageService.TrustedKeyDelete:output_type -> google.protobuf.Empty
+	56, // 116: ingot.operator.v1.PoolService.PoolList:output_type -> ingot.operator.v1.PoolListResponse
+	54, // 117: ingot.operator.v1.PoolService.PoolAdd:output_type -> ingot.operator.v1.Pool
+	54, // 118: ingot.operator.v1.PoolService.PoolSet:output_type -> ingot.operator.v1.Pool
+	71, // 119: ingot.operator.v1.PoolService.PoolDelete:output_type -> google.protobuf.Empty
+	62, // 120: ingot.operator.v1.EventService.EventList:output_type -> ingot.operator.v1.EventListResponse
+	60, // 121: ingot.operator.v1.EventService.EventWatch:output_type -> ingot.operator.v1.Event
+	66, // 122: ingot.operator.v1.LeaseService.LeaseList:output_type -> ingot.operator.v1.LeaseListResponse
+	86, // [86:123] is the sub-list for method output_type
+	49, // [49:86] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_operator_operator_proto_init() }
@@ -5342,19 +5525,19 @@ func file_operator_operator_proto_init() {
 	if File_operator_operator_proto != nil {
 		return
 	}
-	file_operator_operator_proto_msgTypes[9].OneofWrappers = []any{}
-	file_operator_operator_proto_msgTypes[33].OneofWrappers = []any{
+	file_operator_operator_proto_msgTypes[11].OneofWrappers = []any{}
+	file_operator_operator_proto_msgTypes[35].OneofWrappers = []any{
 		(*ImageImportRequest_Header)(nil),
 		(*ImageImportRequest_Data)(nil),
 	}
-	file_operator_operator_proto_msgTypes[54].OneofWrappers = []any{}
+	file_operator_operator_proto_msgTypes[56].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_operator_operator_proto_rawDesc), len(file_operator_operator_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   64,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

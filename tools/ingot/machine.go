@@ -88,11 +88,19 @@ func (c *cli) machineFacts(m *operator.Machine) {
 	}
 	rows = nil
 	for _, d := range m.GetDisks() {
-		rows = append(rows, []string{d.GetName(), d.GetSerial(), d.GetKind(), size(d.GetSizeBytes()), fmt.Sprint(d.GetLogicalSectorBytes()), d.GetModel(), d.GetHealth()})
+		rows = append(rows, []string{d.GetName(), d.GetSerial(), d.GetKind(), size(d.GetSizeBytes()), fmt.Sprint(d.GetLogicalSectorBytes()), d.GetModel(), d.GetHealth(), holds(d.GetHoldsData())})
 	}
 	if len(rows) > 0 {
 		fmt.Fprintln(c.out)
-		c.table("DISK SERIAL KIND SIZE SECTOR MODEL HEALTH", rows)
+		c.table("DISK SERIAL KIND SIZE SECTOR MODEL HEALTH HOLDS", rows)
+	}
+	rows = nil
+	for _, d := range m.GetLostDisks() {
+		rows = append(rows, []string{diskName(d), d.GetModel(), holds(d.GetHoldsData())})
+	}
+	if len(rows) > 0 {
+		fmt.Fprintln(c.out)
+		c.table("MISSING MODEL HOLDS", rows)
 	}
 	for _, w := range m.GetWarnings() {
 		fmt.Fprintf(c.out, "\nwarning %s: %s\n", w.GetCode(), clean(w.GetText()))
