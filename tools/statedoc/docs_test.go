@@ -83,7 +83,7 @@ func words(pattern *regexp.Regexp, text string) []string {
 	return slices.Compact(found)
 }
 
-var apiPath = regexp.MustCompile("(?:\\$API|`)(/v1/[a-z/:{}]*)")
+var apiPath = regexp.MustCompile("(?:\\$API|`)(/v1/[a-z_/:{}-]*)")
 
 // TestPathsOfAPI finds every path of API.md in the OpenAPI description.
 func TestPathsOfAPI(t *testing.T) {
