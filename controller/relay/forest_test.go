@@ -106,6 +106,8 @@ func wrong(g *Group, now time.Time) error {
 			return fmt.Errorf("%s was given %s, which is done", m.id, up.id)
 		case m.since.Equal(now) && up.plan.est+g.slack() < m.plan.est:
 			return fmt.Errorf("%s at %.0f was given %s, which is behind at %.0f", m.id, m.plan.est, up.id, up.plan.est)
+		case !holds(up, m, 0):
+			return fmt.Errorf("%s at %.0f reads from %s, whose ring has moved past", m.id, m.plan.est, up.id)
 		case m.slow && up.plan.kids > 0:
 			return fmt.Errorf("slow %s is not at a tail", m.id)
 		}
