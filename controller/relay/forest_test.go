@@ -73,13 +73,17 @@ func TestAnyStates(t *testing.T) {
 				}
 				g.Report(id, s, now)
 			default:
+				before := map[machine.ID]*member{}
+				for id, m := range g.members {
+					before[id] = m.up
+				}
 				for _, u := range g.Plan(now) {
 					if u.Peer == u.Member || (u.Peer == "") != (u.URLs == nil) {
 						t.Fatalf("a member is told %+v", u)
 					}
 					told[u.Member] = u
 				}
-				if err := wrong(g, now); err != nil {
+				if err := wrong(g, now, before); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -91,9 +95,9 @@ func TestAnyStates(t *testing.T) {
 }
 
 // wrong gives what is wrong with a plan that was just made.
-func wrong(g *Group, now time.Time) error {
+func wrong(g *Group, now time.Time, before map[machine.ID]*member) error {
 	for _, m := range g.members {
-		up := m.up
+		up, fresh := m.up, m.up != before[m.id]
 		switch {
 		case up == nil:
 		case up.slow:
@@ -102,12 +106,12 @@ func wrong(g *Group, now time.Time) error {
 			return fmt.Errorf("%s reads from %s, which does not serve", m.id, up.id)
 		case m.barred[up.id].After(now):
 			return fmt.Errorf("%s reads from %s, which failed it", m.id, up.id)
-		case m.since.Equal(now) && up.state.Done:
+		case fresh && up.state.Done:
 			return fmt.Errorf("%s was given %s, which is done", m.id, up.id)
-		case m.since.Equal(now) && up.plan.est+g.slack() < m.plan.est:
+		case fresh && up.plan.est+g.slack() < m.plan.est:
 			return fmt.Errorf("%s at %.0f was given %s, which is behind at %.0f", m.id, m.plan.est, up.id, up.plan.est)
 		case !holds(up, m, 0):
-			return fmt.Errorf("%s at %.0f reads from %s, whose ring has moved past", m.id, m.plan.est, up.id)
+			return fmt.Errorf("%s at %.0f reads from %s at %.0f, whose ring of %d has moved past (%v)", m.id, m.plan.est, up.id, up.plan.est, up.state.RingBytes, fresh)
 		case m.slow && up.plan.kids > 0:
 			return fmt.Errorf("slow %s is not at a tail", m.id)
 		}
