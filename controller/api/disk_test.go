@@ -1,7 +1,10 @@
 package api_test
 
 import (
+	"strings"
 	"testing"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/ingot-metal/ingot/controller/store/storetest"
 	"github.com/ingot-metal/ingot/proto/operator"
@@ -53,5 +56,50 @@ func TestDiskDataIsShown(t *testing.T) {
 	lost := m.GetLostDisks()
 	if len(lost) != 1 || lost[0].GetSerial() != "LOST" || lost[0].GetHoldsData().GetOperationId() != "op-old" || lost[0].GetHoldsData().GetWritten() {
 		t.Errorf("lost disks %v, want LOST within reach of op-old", lost)
+	}
+}
+
+// TestVouching: a person's word ends what a disk holds, at once and by name; for
+// a disk that holds nothing it is refused.
+func TestVouching(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	m := s.withData(1)
+	if !strings.Contains(m.GetWarnings()[0].GetText(), "NVME1") {
+		t.Errorf("warnings %v, want one of NVME1", m.GetWarnings())
+	}
+	for _, tc := range []struct {
+		name  string
+		disks []string
+		code  codes.Code
+		word  string
+	}{
+		{"clean disk", []string{"NVME1", "HDD1"}, codes.FailedPrecondition, "HDD1"},
+		{"nameless", []string{""}, codes.InvalidArgument, "serial"},
+		{"not printable", []string{"NVME1\n"}, codes.InvalidArgument, "disk"},
+		{"many", make([]string, 257), codes.InvalidArgument, "256"},
+	} {
+		_, err := s.machines.MachineCommission(t.Context(), &operator.MachineCommissionRequest{Machine: m.GetId(), VouchedDisks: tc.disks})
+		wantRefusal(t, tc.name, err, tc.code, tc.word)
+	}
+	if got := s.get(m.GetId()); got.GetDisks()[1].GetHoldsData() == nil || len(got.GetLostDisks()) != 1 {
+		t.Errorf("after refusals: disks %v, lost %v; want what was there", got.GetDisks(), got.GetLostDisks())
+	}
+	code, text := s.rest("POST", "/v1/machines/"+m.GetId()+":commission", s.token, map[string]any{"vouched_disks": []string{"LOST", "NVME1", "NVME1"}})
+	if code != 200 {
+		t.Fatalf("commission: %d %s", code, text)
+	}
+	got := s.get(m.GetId())
+	for _, d := range got.GetDisks() {
+		if d.GetHoldsData() != nil {
+			t.Errorf("disk %s holds %v still", d.GetSerial(), d.GetHoldsData())
+		}
+	}
+	if len(got.GetLostDisks()) != 0 {
+		t.Errorf("lost disks %v, want none", got.GetLostDisks())
+	}
+	events, err := s.events.EventList(t.Context(), &operator.EventListRequest{Machine: m.GetId()})
+	if err != nil || strings.Count(events.String(), "tester vouches") != 2 {
+		t.Errorf("%v, %v; want two words of tester", events, err)
 	}
 }

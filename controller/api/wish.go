@@ -28,11 +28,37 @@ func (s *Server) ask(ctx context.Context, id machine.ID, kind machine.OperationK
 
 // MachineCommission asks for inventory and tests.
 func (s *Server) MachineCommission(ctx context.Context, r *operator.MachineCommissionRequest) (*operator.Operation, error) {
+	vouched, err := vouchedDisks(r.GetVouchedDisks())
+	if err != nil {
+		return nil, err
+	}
 	m, err := s.find(ctx, r.GetMachine())
 	if err != nil {
 		return nil, err
 	}
-	return s.ask(ctx, m.ID, machine.OperationCommission, machine.Wish{Commission: &machine.CommissionWish{SkipTests: r.GetSkipTests()}}, "")
+	wish := &machine.CommissionWish{SkipTests: r.GetSkipTests(), Vouched: vouched}
+	return s.ask(ctx, m.ID, machine.OperationCommission, machine.Wish{Commission: wish}, "")
+}
+
+// maxVouched bounds the disks that one request vouches for.
+const maxVouched = 256
+
+// vouchedDisks are the disks named, each once.
+func vouchedDisks(names []string) ([]string, error) {
+	if len(names) > maxVouched {
+		return nil, fault.New(fault.Invalid, "%d disks vouched for; at most %d are taken", len(names), maxVouched)
+	}
+	for _, n := range names {
+		if n == "" {
+			return nil, fault.New(fault.Invalid, "a disk that is vouched for has a serial or a WWN: ingot machine show MACHINE lists them")
+		}
+		if err := checkWord("disk", n); err != nil {
+			return nil, err
+		}
+	}
+	names = slices.Clone(names)
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 var powerWords = map[operator.PowerAction]string{

@@ -97,10 +97,10 @@ var Catalogue = []Cause{
 	{ReasonTestFailed, "A hardware test failed.", "See ingot machine show ID; replace the part, then commission again."},
 	{ReasonInventory, "The inventory lacks something that is needed.", "See the collection's errors: GET /v1/machines/ID/collection"},
 	{ReasonSystemSilent, "The installed system did not report, after a restart too.", "Look at its console; check that the image runs cloud-init, or deploy with --proof none."},
-	{ReasonDiskHoldsData, "A disk may still hold what an earlier owner left, so the machine is not free.", "Erase it: ingot machine release ID --erase"},
+	{ReasonDiskHoldsData, "A disk may still hold what an earlier owner left, so the machine is not free.", "Erase it: ingot machine release ID --erase; or, when that was done by other means: ingot machine commission ID --vouch SERIAL"},
 	{ReasonDiskOther, "The agent wrote another disk than the one that was ordered.", "Look at both disks, which the detail names. Then erase them: ingot machine release ID --erase"},
-	{ReasonDiskLost, "A disk that holds what an owner left is no longer in the machine.", "Put it back and release the machine, or, when it is destroyed, commission the machine and vouch for that disk."},
-	{ReasonEraseUnverified, "An erased disk still had data when it was read back.", "Repeat the release; or take the disk named in the detail out, destroy it, commission the machine and vouch for that disk."},
+	{ReasonDiskLost, "A disk that holds what an owner left is no longer in the machine.", "Put it back, then: ingot machine release ID --erase; or, when it is destroyed: ingot machine commission ID --vouch SERIAL"},
+	{ReasonEraseUnverified, "An erased disk still had data when it was read back.", "Repeat the release; or take the disk named in the detail out and destroy it, then: ingot machine commission ID --vouch SERIAL"},
 	{ReasonAgentError, "The agent could not do its job.", "See the detail, and the agent's lines in the controller's log; then repeat."},
 	{ReasonPersonNeeded, "It waits for a person's hand.", "See the detail."},
 }

@@ -1448,9 +1448,13 @@ func (x *MachineDeleteRequest) GetForce() bool {
 }
 
 type MachineCommissionRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Machine       string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
-	SkipTests     bool                   `protobuf:"varint,2,opt,name=skip_tests,json=skipTests,proto3" json:"skip_tests,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Machine   string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
+	SkipTests bool                   `protobuf:"varint,2,opt,name=skip_tests,json=skipTests,proto3" json:"skip_tests,omitempty"`
+	// Serials (or WWNs) of disks that held data and of which the caller says that
+	// nothing of it is left: destroyed, or erased by other means. Takes effect at
+	// once, and is audited; refused for a disk that is not said to hold data.
+	VouchedDisks  []string `protobuf:"bytes,3,rep,name=vouched_disks,json=vouchedDisks,proto3" json:"vouched_disks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1497,6 +1501,13 @@ func (x *MachineCommissionRequest) GetSkipTests() bool {
 		return x.SkipTests
 	}
 	return false
+}
+
+func (x *MachineCommissionRequest) GetVouchedDisks() []string {
+	if x != nil {
+		return x.VouchedDisks
+	}
+	return nil
 }
 
 type MachineDeployRequest struct {
@@ -4952,11 +4963,12 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\bhostname\x18\x02 \x01(\tR\bhostname\"F\n" +
 	"\x14MachineDeleteRequest\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x14\n" +
-	"\x05force\x18\x02 \x01(\bR\x05force\"S\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"x\n" +
 	"\x18MachineCommissionRequest\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x1d\n" +
 	"\n" +
-	"skip_tests\x18\x02 \x01(\bR\tskipTests\"\xce\x02\n" +
+	"skip_tests\x18\x02 \x01(\bR\tskipTests\x12#\n" +
+	"\rvouched_disks\x18\x03 \x03(\tR\fvouchedDisks\"\xce\x02\n" +
 	"\x14MachineDeployRequest\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12\x12\n" +

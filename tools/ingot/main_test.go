@@ -36,6 +36,7 @@ type controller struct {
 	mu      sync.Mutex
 	watches int
 	resumed []string
+	vouched []string
 }
 
 const pageCount = 3
@@ -49,7 +50,10 @@ func next(token string) (page int, after string) {
 	return page, after
 }
 
-func (c *controller) MachineGet(context.Context, *operator.MachineGetRequest) (*operator.Machine, error) {
+func (c *controller) MachineGet(_ context.Context, r *operator.MachineGetRequest) (*operator.Machine, error) {
+	if r.GetMachine() == "dirty" {
+		return dirtyMachine(), nil
+	}
 	return &operator.Machine{Id: "k3f9", Vendor: "Evil\x1b[2J", Warnings: []*operator.Warning{{Code: "w", Text: "a\r\nb"}}}, nil
 }
 
