@@ -340,3 +340,22 @@ func TestOpen(t *testing.T) {
 		}
 	}
 }
+
+// An answer that is refused is not waited for either.
+func TestRefusedAnswerThatNeverEnds(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	src := source(t, s.URL, HTTPOptions{HeaderTimeout: 200 * time.Millisecond})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	_, err := src.Range(ctx, 0, 10)
+	var e *Error
+	if !errors.As(err, &e) || e.Status != http.StatusServiceUnavailable || ctx.Err() != nil {
+		t.Errorf("got %v, and the context ended with %v", err, ctx.Err())
+	}
+}

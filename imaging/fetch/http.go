@@ -113,14 +113,17 @@ func (h *HTTP) try(ctx context.Context, offset, length int64) (io.ReadCloser, er
 		cancel(nil)
 		return nil, settle(ctx, e)
 	}
+	timer.Stop()
 	if e := h.check(resp, offset, length, fail); e != nil {
+		// A short answer that is read whole leaves a connection that can be used
+		// again; one that does not come is not waited for.
+		timer.Reset(min(h.opts.HeaderTimeout, time.Second))
+		io.CopyN(io.Discard, resp.Body, 4<<10)
 		timer.Stop()
-		io.CopyN(io.Discard, resp.Body, 4<<10) // lets the connection be used again
 		resp.Body.Close()
 		cancel(nil)
 		return nil, e
 	}
-	timer.Stop()
 	return &httpBody{
 		ctx: ctx, reqCtx: reqCtx, cancel: cancel, body: resp.Body,
 		timer: timer, stall: h.opts.StallTimeout, left: length, fail: fail,
