@@ -18,13 +18,17 @@ type RetryOptions struct {
 	// doubles and is spread by a random half (defaults 200 ms and 10 s).
 	FirstWait   time.Duration
 	LongestWait time.Duration
-	// MaxAttempts bounds the attempts for one range even if each brings a few
-	// bytes (default 200).
+	// MaxAttempts bounds the attempts in a row that together bring next to
+	// nothing (default 200). One that brings more (16 KiB) is not counted, and
+	// the next one follows it at once: that is a link that breaks, and works.
 	MaxAttempts int
 	// Notify, if not nil, hears of each failure that will be tried again; it
 	// may be called from several goroutines.
 	Notify func(err error, attempt int, wait time.Duration)
 }
+
+// worthBytes is what makes attempts worth their while.
+const worthBytes = 16 << 10
 
 // Retry asks again after temporary errors, from the first byte that is still
 // missing.
@@ -70,6 +74,7 @@ type retryBody struct {
 	offset   int64 // of the first byte still missing
 	left     int64
 	attempts int
+	brought  int64 // by the attempts counted
 	wait     time.Duration
 	failing  time.Time // of the first failure since the last byte; zero if none
 }
@@ -91,6 +96,7 @@ func (b *retryBody) Read(p []byte) (int, error) {
 		if n > 0 {
 			b.offset += int64(n)
 			b.left -= int64(n)
+			b.brought += int64(n)
 			b.failing, b.wait = time.Time{}, b.r.opts.FirstWait
 		}
 		if err != nil && b.left > 0 {
@@ -137,15 +143,16 @@ func (b *retryBody) pause(err error) error {
 		b.failing = time.Now()
 	}
 	idle := time.Since(b.failing)
-	if idle >= b.r.opts.Patience || b.attempts >= b.r.opts.MaxAttempts {
-		return fmt.Errorf("gave up after %d attempts, no byte arrived for %s: %w", b.attempts, idle.Round(time.Second), err)
+	var wait time.Duration
+	switch {
+	case b.brought >= worthBytes:
+		b.attempts, b.brought = 0, 0
+	case idle >= b.r.opts.Patience || b.attempts >= b.r.opts.MaxAttempts:
+		return fmt.Errorf("gave up after %d attempts that brought %d bytes, the last byte %s ago: %w",
+			b.attempts, b.brought, idle.Round(time.Second), err)
+	default:
+		wait = b.nextWait(err)
 	}
-	wait := b.wait/2 + rand.N(b.wait/2+1)
-	var e *Error
-	if errors.As(err, &e) && e.RetryAfter > wait {
-		wait = e.RetryAfter
-	}
-	b.wait = min(2*b.wait, b.r.opts.LongestWait)
 	if b.r.opts.Notify != nil {
 		b.r.opts.Notify(err, b.attempts, wait)
 	}
@@ -157,6 +164,17 @@ func (b *retryBody) pause(err error) error {
 	case <-b.ctx.Done():
 		return b.ctx.Err()
 	}
+}
+
+// nextWait is how long to leave the source alone, or as long as it asked for.
+func (b *retryBody) nextWait(err error) time.Duration {
+	wait := b.wait/2 + rand.N(b.wait/2+1)
+	b.wait = min(2*b.wait, b.r.opts.LongestWait)
+	var e *Error
+	if errors.As(err, &e) {
+		wait = max(wait, e.RetryAfter)
+	}
+	return wait
 }
 
 func (b *retryBody) Close() error {

@@ -127,6 +127,30 @@ func TestRetryGivesUp(t *testing.T) {
 	})
 }
 
+// Links that are cut again and again, and bring something each time.
+func TestRetryOfALinkThatBreaksAndWorks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{}
+		for range 100 {
+			f.steps = append(f.steps, step{bytes: 900, then: temporary})
+		}
+		start := time.Now()
+		got, err := readRange(t, NewRetry(f, RetryOptions{MaxAttempts: 20}), 0, int64(len(file)))
+		if err != nil || !bytes.Equal(got, file) || len(f.calls) != 101 {
+			t.Errorf("got %d bytes after %d calls, %v", len(got), len(f.calls), err)
+		}
+		if took := time.Since(start); took > 25*time.Second {
+			t.Errorf("waited %s in all", took)
+		}
+		f.steps = []step{{bytes: worthBytes, then: temporary}}
+		start = time.Now()
+		if _, err := readRange(t, NewRetry(f, RetryOptions{}), 0, int64(len(file))); err != nil || time.Since(start) != 0 {
+			t.Errorf("got %v, waited %s after %d bytes", err, time.Since(start), worthBytes)
+		}
+	})
+}
+
 // A reader that waits long for its disk must not use up the patience.
 func TestSlowReaderKeepsItsPatience(t *testing.T) {
 	t.Parallel()
