@@ -76,6 +76,9 @@ func (s *Server) ImageImport(stream grpc.ClientStreamingServer[operator.ImageImp
 func (s *Server) take(ctx context.Context, in io.Reader, h *operator.ImageHeader, format pack.Format) (imported, error) {
 	tell := s.logProgress(s.log.With("image_name", h.GetName(), "actor", auth.Actor(ctx)))
 	if format == formatBundle {
+		if h.GetTrim() {
+			return imported{}, fault.New(fault.Invalid, "a bundle is taken as it is, with its digest; it cannot be trimmed")
+		}
 		img, b, err := s.c.Images.BundleImport(ctx, in, tell)
 		return imported{img, b}, err
 	}
@@ -83,7 +86,7 @@ func (s *Server) take(ctx context.Context, in io.Reader, h *operator.ImageHeader
 		return imported{}, checkArchitecture("")
 	}
 	img, err := s.c.Images.Import(ctx, image.Source{Reader: in, Size: int64(h.GetSourceSizeBytes())}, image.Request{
-		Format: format, Architecture: h.GetArchitecture(), Name: h.GetName(), Progress: tell,
+		Format: format, Architecture: h.GetArchitecture(), Name: h.GetName(), Trim: h.GetTrim(), Progress: tell,
 	})
 	return imported{Image: img}, err
 }
@@ -202,7 +205,7 @@ func (s *Server) record(ctx context.Context, h *operator.ImageHeader, got import
 	}
 	shown, err := s.imageShown(ctx, row)
 	if err == nil {
-		shown.Warnings = got.Warnings
+		shown.Warnings, shown.TrimmedBytes = got.Warnings, uint64(got.TrimmedBytes)
 	}
 	return shown, err
 }

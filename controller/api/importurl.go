@@ -33,7 +33,7 @@ func (s *Server) ImageImportURL(r *operator.ImageImportURLRequest, stream grpc.S
 	img, err := s.c.Images.Import(ctx, image.Source{
 		URL:   r.GetUrl(),
 		Proof: image.Proof{SHA256: h.GetSourceSha256(), PublicKey: r.GetMinisignKey(), SignatureURL: r.GetMinisignUrl()},
-	}, image.Request{Format: format, Architecture: h.GetArchitecture(), Name: h.GetName(), Progress: func(p pack.Progress) {
+	}, image.Request{Format: format, Architecture: h.GetArchitecture(), Name: h.GetName(), Trim: h.GetTrim(), Progress: func(p pack.Progress) {
 		log(p)
 		now := s.c.Now()
 		if p.Phase == phase && now.Sub(told) < tellEvery {

@@ -2655,7 +2655,9 @@ type Image struct {
 	// asked for of a controller that has a copy.
 	HoleBytes uint64 `protobuf:"varint,16,opt,name=hole_bytes,json=holeBytes,proto3" json:"hole_bytes,omitempty"`
 	// What will not work with this image; only in the answer to its import.
-	Warnings      []string `protobuf:"bytes,17,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []string `protobuf:"bytes,17,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// What trim left out and was not zero; only in the answer to its import.
+	TrimmedBytes  uint64 `protobuf:"varint,18,opt,name=trimmed_bytes,json=trimmedBytes,proto3" json:"trimmed_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2807,6 +2809,13 @@ func (x *Image) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *Image) GetTrimmedBytes() uint64 {
+	if x != nil {
+		return x.TrimmedBytes
+	}
+	return 0
 }
 
 // ImageSignature is a detached minisign signature of an image's manifest.
@@ -3139,8 +3148,12 @@ type ImageHeader struct {
 	SourceSizeBytes uint64 `protobuf:"varint,6,opt,name=source_size_bytes,json=sourceSizeBytes,proto3" json:"source_size_bytes,omitempty"`
 	KexecForbidden  bool   `protobuf:"varint,7,opt,name=kexec_forbidden,json=kexecForbidden,proto3" json:"kexec_forbidden,omitempty"`
 	Private         bool   `protobuf:"varint,8,opt,name=private,proto3" json:"private,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Leave out the free blocks of ext4 filesystems in a GPT: the image has zeros
+	// there, and is not its source byte for byte. What could not be trimmed is a
+	// warning. Not for a bundle.
+	Trim          bool `protobuf:"varint,9,opt,name=trim,proto3" json:"trim,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ImageHeader) Reset() {
@@ -3225,6 +3238,13 @@ func (x *ImageHeader) GetKexecForbidden() bool {
 func (x *ImageHeader) GetPrivate() bool {
 	if x != nil {
 		return x.Private
+	}
+	return false
+}
+
+func (x *ImageHeader) GetTrim() bool {
+	if x != nil {
+		return x.Trim
 	}
 	return false
 }
@@ -5070,7 +5090,7 @@ const file_operator_operator_proto_rawDesc = "" +
 	"operations\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"6\n" +
 	"\x16OperationCancelRequest\x12\x1c\n" +
-	"\toperation\x18\x01 \x01(\tR\toperation\"\xb1\x04\n" +
+	"\toperation\x18\x01 \x01(\tR\toperation\"\xd6\x04\n" +
 	"\x05Image\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -5095,7 +5115,8 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\tin_use_by\x18\x0f \x03(\tR\ainUseBy\x12\x1d\n" +
 	"\n" +
 	"hole_bytes\x18\x10 \x01(\x04R\tholeBytes\x12\x1a\n" +
-	"\bwarnings\x18\x11 \x03(\tR\bwarnings\"~\n" +
+	"\bwarnings\x18\x11 \x03(\tR\bwarnings\x12#\n" +
+	"\rtrimmed_bytes\x18\x12 \x01(\x04R\ftrimmedBytes\"~\n" +
 	"\x0eImageSignature\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x1d\n" +
 	"\n" +
@@ -5115,7 +5136,7 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\x12ImageImportRequest\x128\n" +
 	"\x06header\x18\x01 \x01(\v2\x1e.ingot.operator.v1.ImageHeaderH\x00R\x06header\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\x06\n" +
-	"\x04part\"\x8b\x02\n" +
+	"\x04part\"\x9f\x02\n" +
 	"\vImageHeader\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\"\n" +
@@ -5124,7 +5145,8 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\rsource_sha256\x18\x05 \x01(\tR\fsourceSha256\x12*\n" +
 	"\x11source_size_bytes\x18\x06 \x01(\x04R\x0fsourceSizeBytes\x12'\n" +
 	"\x0fkexec_forbidden\x18\a \x01(\bR\x0ekexecForbidden\x12\x18\n" +
-	"\aprivate\x18\b \x01(\bR\aprivate\"\xa7\x01\n" +
+	"\aprivate\x18\b \x01(\bR\aprivate\x12\x12\n" +
+	"\x04trim\x18\t \x01(\bR\x04trim\"\xa7\x01\n" +
 	"\x15ImageImportURLRequest\x126\n" +
 	"\x06header\x18\x01 \x01(\v2\x1e.ingot.operator.v1.ImageHeaderR\x06header\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12!\n" +

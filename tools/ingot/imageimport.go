@@ -40,6 +40,9 @@ func (c *cli) imageImport() *cobra.Command {
 				}
 				return c.show(image, func() {
 					fmt.Fprintf(c.out, "%s %s\n", imageLabel(image), image.GetDigest())
+					if image.GetTrimmedBytes() > 0 {
+						fmt.Fprintf(c.out, "trimmed: %s of free blocks were left out\n", size(image.GetTrimmedBytes()))
+					}
 					for _, w := range image.GetWarnings() {
 						fmt.Fprintf(c.errOut, "warning: %s\n", clean(w))
 					}
@@ -56,6 +59,7 @@ func (c *cli) imageImport() *cobra.Command {
 	f.StringVar(&i.signature, "minisign-signature", "", "file of its signature (default: FILE.minisig)")
 	f.BoolVar(&i.header.Private, "private", false, "machines are given it over TLS only")
 	f.BoolVar(&i.header.KexecForbidden, "no-kexec", false, "never enter this image by kexec")
+	f.BoolVar(&i.header.Trim, "trim", false, "leave out the free blocks of ext4 filesystems: smaller, and not its source byte for byte")
 	f.BoolVar(&i.yes, "yes", false, "take the recognised format without asking")
 	return cmd
 }
