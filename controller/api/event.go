@@ -18,13 +18,24 @@ func showEvent(e store.Event) *operator.Event {
 	}
 }
 
+// eventsOf finds whose history is asked for; "" is everybody's.
+func (s *Server) eventsOf(ctx context.Context, word string) (machine.ID, error) {
+	if word == "" {
+		return "", nil
+	}
+	if err := checkMachine(word); err != nil {
+		return "", err
+	}
+	return s.c.Store.EventMachineFind(ctx, word)
+}
+
 // EventList lists the history of one machine, or of all, the oldest first.
 func (s *Server) EventList(ctx context.Context, r *operator.EventListRequest) (*operator.EventListResponse, error) {
 	size, err := pageOf(r.GetPageSize())
 	if err != nil {
 		return nil, err
 	}
-	id, err := s.maybe(ctx, r.GetMachine())
+	id, err := s.eventsOf(ctx, r.GetMachine())
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +91,7 @@ func (s *Server) EventWatch(r *operator.EventWatchRequest, stream grpc.ServerStr
 	if err := checkWord("resume token", token); err != nil {
 		return err
 	}
-	id, err := s.maybe(ctx, r.GetMachine())
+	id, err := s.eventsOf(ctx, r.GetMachine())
 	if err != nil {
 		return err
 	}

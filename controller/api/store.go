@@ -40,6 +40,8 @@ type Store interface {
 	OperationList(ctx context.Context, id machine.ID, size int, token string) ([]machine.Operation, string, error)
 	OperationCancel(ctx context.Context, id, actor string) (machine.Operation, error)
 
+	// EventMachineFind also finds machines that were deleted, by id.
+	EventMachineFind(ctx context.Context, word string) (machine.ID, error)
 	EventList(ctx context.Context, id machine.ID, after uint64, size int) ([]store.Event, error)
 	EventAfter(ctx context.Context, token string, id machine.ID, limit int) ([]store.Event, string, error)
 	LeaseList(ctx context.Context, size int, token string) ([]store.LeaseRecord, string, error)

@@ -82,6 +82,24 @@ func bound(detail map[string]string) map[string]string {
 	return out
 }
 
+// EventMachineFind resolves whose history is meant: a machine's, by id, hostname
+// or MAC address, or that of one that was deleted, by its id alone.
+func (s *Store) EventMachineFind(ctx context.Context, word string) (machine.ID, error) {
+	id, err := s.machineFind(ctx, word)
+	if !fault.Is(err, fault.NotFound) {
+		return id, err
+	}
+	id = machine.ID(cut(strings.ToLower(word), 80))
+	var any bool
+	if err := s.pool.QueryRow(ctx, s.sql.Get("EventAny"), id).Scan(&any); err != nil {
+		return "", wrap(err, "look for events of machine %q", word)
+	}
+	if !any {
+		return "", fault.New(fault.NotFound, "no machine %q: ingot machine list shows all; the history of one that was deleted is found by its id", cut(word, 80))
+	}
+	return id, nil
+}
+
 // EventList lists a machine's events after a sequence (0: from the oldest that is
 // kept), oldest first. fault.Stale: what follows the sequence was pruned.
 func (s *Store) EventList(ctx context.Context, id machine.ID, after uint64, size int) ([]Event, error) {

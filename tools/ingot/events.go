@@ -34,7 +34,7 @@ func (c *cli) events() *cobra.Command {
 			return err
 		})
 	}}
-	cmd.Flags().StringVar(&machine, "machine", "", "of this machine only")
+	cmd.Flags().StringVar(&machine, "machine", "", "of this machine only; one that was deleted is named by its id")
 	cmd.Flags().BoolVar(&follow, "follow", false, "go on with what happens")
 	cmd.Flags().StringVar(&resume, "resume", "", "go on after this token; 0 starts with the oldest event")
 	return cmd

@@ -27,7 +27,12 @@ LIMIT $5;
 SELECT pg_snapshot_xmin(pg_current_snapshot());
 
 -- name: EventNowOf
-SELECT event_sequence FROM machine WHERE id = $1;
+SELECT last FROM (
+    SELECT coalesce((SELECT event_sequence FROM machine WHERE id = $1), (SELECT max(sequence) FROM event WHERE machine_id = $1)) AS last
+) history WHERE last IS NOT NULL;
+
+-- name: EventAny
+SELECT EXISTS (SELECT 1 FROM event WHERE machine_id = $1);
 
 -- name: AuditInsert
 INSERT INTO audit (actor, action, subject, detail) VALUES ($1, $2, $3, $4) RETURNING id;
