@@ -110,7 +110,7 @@ func settleQCOW2(err error) error {
 		qcow2.ErrTooLarge: ErrTooLarge, qcow2.ErrDamaged: ErrDamaged,
 	} {
 		if errors.Is(err, theirs) {
-			return fmt.Errorf("%w: %w", ours, err)
+			return &settled{kind: ours, err: err}
 		}
 	}
 	return err

@@ -140,17 +140,24 @@ func fill(r io.Reader, buf []byte) (int, error) {
 // isCut tells a decoder's "cut off", which is wrapped, from io.ReadFull's own.
 func isCut(err error) bool { return err != io.ErrUnexpectedEOF }
 
+// settle gives this package's errors to those of reading a stream.
 func settle(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, codec.ErrDamaged):
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
+		return &settled{kind: ErrDamaged, err: err}
 	case errors.Is(err, codec.ErrTooMuchMemory):
-		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+		return &settled{kind: ErrUnsupported, err: err}
 	}
 	return fmt.Errorf("read image: %w", err)
 }
+
+// settled is an error that is of a kind of ours and has said so in words of its own.
+type settled struct{ kind, err error }
+
+func (e *settled) Error() string   { return e.err.Error() }
+func (e *settled) Unwrap() []error { return []error{e.kind, e.err} }
 
 // countingReader stops at the end of ctx, as far as a Read that blocks allows.
 type countingReader struct {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -74,6 +75,11 @@ func TestBadInputsAreNamedAndLeaveNothing(t *testing.T) {
 			_, err := Pack(t.Context(), input(tc.data), filepath.Join(parent, "image"), o)
 			if err == nil || (tc.want != nil && !errors.Is(err, tc.want)) {
 				t.Errorf("got %v, want %v", err, tc.want)
+			}
+			for _, words := range []string{"not supported", "cut off", "allowed", "start like"} {
+				if strings.Count(err.Error(), words) > 1 {
+					t.Errorf("it says %q twice: %v", words, err)
+				}
 			}
 			left, _ := os.ReadDir(parent)
 			if len(left) != 0 {
