@@ -27,14 +27,14 @@ func detectLayout(disk io.ReaderAt, size int64, stated uint32) (layout, error) {
 	table, err := gpt.Detect(disk, size)
 	switch {
 	case err == nil:
-		return l, l.fromGPT(table, stated)
+		err = l.fromGPT(table, stated)
 	case errors.Is(err, gpt.ErrMBR):
-		return l, l.fromMBR(disk)
+		err = l.fromMBR(disk)
 	case errors.Is(err, gpt.ErrNoTable):
 		l.warn("no partition table was found: only a reboot into this disk can tell whether it starts")
-		return l, nil
+		err = nil
 	case errors.Is(err, gpt.ErrTruncated), errors.Is(err, gpt.ErrCorrupt):
-		return l, fmt.Errorf("%w: %w", ErrDamaged, err)
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return l, err
 }
