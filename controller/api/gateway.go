@@ -42,8 +42,8 @@ func (s *Server) gateway() error {
 		runtime.WithMarshalerOption(eventsType, &events{plain}))
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		operator.RegisterMachineServiceHandler, operator.RegisterOperationServiceHandler, operator.RegisterImageServiceHandler,
-		operator.RegisterPoolServiceHandler,
-		operator.RegisterEventServiceHandler, operator.RegisterLeaseServiceHandler,
+		operator.RegisterPoolServiceHandler, operator.RegisterEventServiceHandler, operator.RegisterLeaseServiceHandler,
+		operator.RegisterTokenServiceHandler,
 	} {
 		if err := register(context.Background(), mux, conn); err != nil {
 			return errors.Join(fmt.Errorf("open the REST gateway: %w", err), conn.Close())

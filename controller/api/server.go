@@ -71,6 +71,7 @@ type Server struct {
 	operator.UnimplementedPoolServiceServer
 	operator.UnimplementedEventServiceServer
 	operator.UnimplementedLeaseServiceServer
+	operator.UnimplementedTokenServiceServer
 
 	c        Config
 	log      *slog.Logger
@@ -105,6 +106,7 @@ func New(c Config) (*Server, error) {
 	operator.RegisterPoolServiceServer(s.grpc, s)
 	operator.RegisterEventServiceServer(s.grpc, s)
 	operator.RegisterLeaseServiceServer(s.grpc, s)
+	operator.RegisterTokenServiceServer(s.grpc, s)
 	if err := s.gateway(); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/ingot-metal/ingot/controller/machine"
 	"github.com/ingot-metal/ingot/controller/power"
 	"github.com/ingot-metal/ingot/controller/store"
+	"github.com/ingot-metal/ingot/controller/store/seal"
 	"github.com/ingot-metal/ingot/imaging/manifest"
 	"github.com/ingot-metal/ingot/imaging/pack"
 )
@@ -57,6 +58,10 @@ type Store interface {
 	TrustedKeyList(ctx context.Context) ([]store.TrustedKey, error)
 	TrustedKeyAdd(ctx context.Context, k store.TrustedKey, actor string) error
 	TrustedKeyDelete(ctx context.Context, name, actor string) error
+
+	TokenList(ctx context.Context, all bool) ([]store.Token, error)
+	TokenCreate(ctx context.Context, name string, expires time.Time, actor string) (seal.Secret, error)
+	TokenRevoke(ctx context.Context, name, actor string) error
 
 	PoolList(ctx context.Context) ([]store.Pool, error)
 	PoolGet(ctx context.Context, name string) (store.Pool, error)

@@ -51,5 +51,9 @@ func Methods() auth.Table {
 		operator.EventService_EventWatch_FullMethodName: auth.Operator,
 
 		operator.LeaseService_LeaseList_FullMethodName: auth.Operator,
+
+		operator.TokenService_TokenList_FullMethodName:   auth.Operator,
+		operator.TokenService_TokenCreate_FullMethodName: auth.Operator,
+		operator.TokenService_TokenRevoke_FullMethodName: auth.Operator,
 	}
 }

@@ -3,6 +3,8 @@ package auth
 import (
 	"context"
 	"strings"
+	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -32,6 +34,9 @@ type Tokens interface {
 	// one that is unknown, expired or revoked.
 	TokenCheck(ctx context.Context, token string) (actor string, err error)
 }
+
+// lookEvery is how often the token of a stream is looked at again.
+const lookEvery = 30 * time.Second
 
 // Chokepoint is the one place where operators' requests are let in.
 type Chokepoint struct {
@@ -123,13 +128,48 @@ func (c *Chokepoint) Unary(ctx context.Context, req any, info *grpc.UnaryServerI
 	return next(ctx, req)
 }
 
-// Stream is the chokepoint for streams.
+// Stream is the chokepoint for streams. A stream may last for days: its context
+// ends once its token does, and the stream then with the reason.
 func (c *Chokepoint) Stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	ctx, err := c.Check(s.Context(), info.FullMethod)
 	if err != nil {
 		return err
 	}
-	return next(srv, &checkedStream{ServerStream: s, ctx: ctx})
+	ctx, cancel := context.WithCancelCause(ctx)
+	var looking sync.WaitGroup
+	if c.table[info.FullMethod] == Operator {
+		looking.Go(func() { c.look(ctx, cancel) })
+	}
+	err = next(srv, &checkedStream{ServerStream: s, ctx: ctx})
+	cancel(nil)
+	looking.Wait()
+	if ended := context.Cause(ctx); err != nil && fault.Is(ended, fault.Unauthenticated) {
+		return ended
+	}
+	return err
+}
+
+// look asks for the token of a stream again and again, and ends ctx when it is
+// not in force any more. A store that does not answer ends nothing.
+func (c *Chokepoint) look(ctx context.Context, end context.CancelCauseFunc) {
+	token, err := bearer(ctx)
+	if err != nil {
+		end(err)
+		return
+	}
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if _, err := c.tokens.TokenCheck(ctx, token); fault.Is(err, fault.Unauthenticated) {
+			end(err)
+			return
+		}
+	}
 }
 
 type checkedStream struct {

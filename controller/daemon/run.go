@@ -192,7 +192,7 @@ func (h *house) newToken(ctx context.Context) (seal.Secret, error) {
 	if err := h.store.TokenRevoke(ctx, adminName, "ingotd"); err != nil && !fault.Is(err, fault.NotFound) {
 		return "", err
 	}
-	return h.store.TokenCreate(ctx, adminName, "ingotd")
+	return h.store.TokenCreate(ctx, adminName, time.Time{}, "ingotd")
 }
 
 // heartbeat tells the other controllers that this one lives.

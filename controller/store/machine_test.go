@@ -127,48 +127,6 @@ func TestBMC(t *testing.T) {
 	}
 }
 
-func TestTokens(t *testing.T) {
-	t.Parallel()
-	s := storetest.New(t)
-	var wg sync.WaitGroup
-	tokens := make([]seal.Secret, 6)
-	for i := range tokens { // controllers that start together
-		wg.Go(func() {
-			var err error
-			if tokens[i], err = s.TokenBootstrap(t.Context(), "admin"); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	first := seal.Secret("")
-	for _, token := range tokens {
-		if token != "" && first != "" {
-			t.Fatal("two first tokens were made")
-		}
-		if token != "" {
-			first = token
-		}
-	}
-	if actor, err := s.TokenCheck(t.Context(), first.Reveal()); err != nil || actor != "admin" {
-		t.Errorf("got %q, %v", actor, err)
-	}
-	for _, bad := range []string{"", "ingot_", first.Reveal()[:69] + "x", strings.Repeat("a", 1<<20)} {
-		_, err := s.TokenCheck(t.Context(), bad)
-		wantKind(t, err, fault.Unauthenticated)
-	}
-	_, err := s.TokenCreate(t.Context(), "admin", "alice")
-	wantKind(t, err, fault.Exists)
-	if err := s.TokenRevoke(t.Context(), "admin", "alice"); err != nil {
-		t.Fatal(err)
-	}
-	_, err = s.TokenCheck(t.Context(), first.Reveal())
-	wantKind(t, err, fault.Unauthenticated)
-	if list, err := s.TokenList(t.Context()); err != nil || len(list) != 1 || list[0].RevokedAt.IsZero() {
-		t.Errorf("got %+v, %v", list, err)
-	}
-}
-
 func TestAuthorityIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	s := storetest.New(t)

@@ -633,11 +633,15 @@ CREATE TABLE public.token (
     created_by text NOT NULL,
     created_at timestamp with time zone DEFAULT public.ingot_now() NOT NULL,
     revoked_at timestamp with time zone,
+    expires_at timestamp with time zone,
+    last_used_at timestamp with time zone,
+    CONSTRAINT token_check CHECK ((expires_at > created_at)),
     CONSTRAINT token_name_check CHECK ((name <> ''::text)),
     CONSTRAINT token_prefix_check CHECK ((prefix <> ''::text)),
     CONSTRAINT token_token_sha256_check CHECK ((octet_length(token_sha256) = 32))
 );
 COMMENT ON TABLE public.token IS 'An operator''s API token: the SHA-256 of 256 random bits, never the token. Written by the operators'' API; the first one by the first controller that starts.';
+COMMENT ON COLUMN public.token.last_used_at IS 'Kept to the minute: written by the check of a call when it is older.';
 ALTER TABLE public.token ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME public.token_id_seq
     START WITH 1

@@ -21,16 +21,30 @@ type Token struct {
 	Prefix    string // its first letters, to tell it by
 	CreatedBy string
 	CreatedAt time.Time
-	RevokedAt time.Time // zero: in force
+	ExpiresAt time.Time // zero: never
+	// LastUsedAt is right to the minute; zero: never used.
+	LastUsedAt time.Time
+	// EndedAt is when it was revoked or expired; zero: in force.
+	EndedAt time.Time
 }
 
-// TokenCreate makes a token for a bearer and returns it, once. A name that has
-// one in force is fault.Exists.
-func (s *Store) TokenCreate(ctx context.Context, name, actor string) (seal.Secret, error) {
+// TokenCreate makes a token for a bearer, until expires (zero: for good), and
+// returns it, once. A name that has one in force is fault.Exists.
+func (s *Store) TokenCreate(ctx context.Context, name string, expires time.Time, actor string) (seal.Secret, error) {
 	var token seal.Secret
 	err := s.tx(ctx, "make a token for "+name, func(tx pgx.Tx) error {
+		var now time.Time
+		if err := tx.QueryRow(ctx, s.sql.Get("ClockNow")).Scan(&now); err != nil {
+			return err
+		}
+		if !expires.IsZero() && (!expires.After(now) || expires.Year() > 9999) {
+			return fault.New(fault.Invalid, "a token cannot expire at %s: it is %s now", expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+		}
+		if _, err := tx.Exec(ctx, s.sql.Get("TokenEndExpired"), name); err != nil {
+			return err
+		}
 		var err error
-		token, err = s.tokenInsert(ctx, tx, name, actor)
+		token, err = s.tokenInsert(ctx, tx, name, expires, actor)
 		return err
 	})
 	return token, err
@@ -50,13 +64,13 @@ func (s *Store) TokenBootstrap(ctx context.Context, name string) (seal.Secret, e
 			return err
 		}
 		var err error
-		token, err = s.tokenInsert(ctx, tx, name, "ingotd")
+		token, err = s.tokenInsert(ctx, tx, name, time.Time{}, "ingotd")
 		return err
 	})
 	return token, err
 }
 
-func (s *Store) tokenInsert(ctx context.Context, tx pgx.Tx, name, actor string) (seal.Secret, error) {
+func (s *Store) tokenInsert(ctx context.Context, tx pgx.Tx, name string, expires time.Time, actor string) (seal.Secret, error) {
 	if name == "" || len(name) > 100 {
 		return "", fault.New(fault.Invalid, "a token's bearer has a name of 1 to 100 bytes")
 	}
@@ -64,18 +78,22 @@ func (s *Store) tokenInsert(ctx context.Context, tx pgx.Tx, name, actor string) 
 	rand.Read(random) // never fails (crypto/rand)
 	token := tokenPrefix + hex.EncodeToString(random)
 	prefix := token[:len(tokenPrefix)+6]
-	if _, err := tx.Exec(ctx, s.sql.Get("TokenInsert"), name, prefix, hash(token), cut(actor, 200)); err != nil {
-		return "", exists(err, "%q has a token in force already", name)
+	if _, err := tx.Exec(ctx, s.sql.Get("TokenInsert"), name, prefix, hash(token), cut(actor, 200), when(expires)); err != nil {
+		return "", exists(err, "%q has a token in force already; revoke it first (ingot token revoke %s), or choose another name", name, name)
 	}
-	_, err := s.auditAdd(ctx, tx, actor, "token.create", name, map[string]string{"prefix": prefix})
+	detail := map[string]string{"prefix": prefix}
+	if !expires.IsZero() {
+		detail["expires"] = expires.UTC().Format(time.RFC3339)
+	}
+	_, err := s.auditAdd(ctx, tx, actor, "token.create", name, detail)
 	return seal.Secret(token), err
 }
 
 // TokenCheck gives the name of a token's bearer; fault.Unauthenticated for one
-// that is unknown or revoked. The token has 256 random bits, so a plain hash is
+// that is unknown, expired or revoked. The token has 256 random bits, so a plain hash is
 // looked up and no slow one is needed.
 func (s *Store) TokenCheck(ctx context.Context, token string) (actor string, err error) {
-	unknown := fault.New(fault.Unauthenticated, "the token is not known or was revoked")
+	unknown := fault.New(fault.Unauthenticated, "the token is not known, has expired or was revoked")
 	if !strings.HasPrefix(token, tokenPrefix) || len(token) != len(tokenPrefix)+64 {
 		return "", unknown
 	}
@@ -101,14 +119,14 @@ func (s *Store) TokenRevoke(ctx context.Context, name, actor string) error {
 	})
 }
 
-// TokenList lists all tokens, revoked ones too, the oldest first.
-func (s *Store) TokenList(ctx context.Context) ([]Token, error) {
+// TokenList lists the tokens in force, or all that ever were, the oldest first.
+func (s *Store) TokenList(ctx context.Context, all bool) ([]Token, error) {
 	list, err := collect(ctx, s.pool, s.sql.Get("TokenList"), func(r pgx.CollectableRow) (Token, error) {
 		var t Token
-		var revoked *time.Time
-		err := r.Scan(&t.Name, &t.Prefix, &t.CreatedBy, &t.CreatedAt, &revoked)
-		t.CreatedAt, t.RevokedAt = t.CreatedAt.UTC(), instant(revoked)
+		var expires, used, ended *time.Time
+		err := r.Scan(&t.Name, &t.Prefix, &t.CreatedBy, &t.CreatedAt, &expires, &used, &ended)
+		t.CreatedAt, t.ExpiresAt, t.LastUsedAt, t.EndedAt = t.CreatedAt.UTC(), instant(expires), instant(used), instant(ended)
 		return t, err
-	})
+	}, all)
 	return list, wrap(err, "list tokens")
 }

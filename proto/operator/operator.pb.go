@@ -4842,6 +4842,353 @@ func (x *LeaseListResponse) GetNextPageToken() string {
 	return ""
 }
 
+// Token is what is known of a token; never the token itself.
+type Token struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who bears it, as it stands in the audit trail. One token in force a name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its first letters, to tell it by.
+	Prefix    string                 `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	CreatedBy string                 `protobuf:"bytes,3,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Absent: it does not expire.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Right to the minute; absent: never used.
+	LastUsedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last_used_at,json=lastUsedAt,proto3" json:"last_used_at,omitempty"`
+	// When it was revoked or expired; absent: it is in force.
+	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_operator_operator_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *Token) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Token) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *Token) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *Token) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Token) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *Token) GetLastUsedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastUsedAt
+	}
+	return nil
+}
+
+func (x *Token) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+type TokenListRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Also those that were revoked or have expired.
+	All           bool `protobuf:"varint,1,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenListRequest) Reset() {
+	*x = TokenListRequest{}
+	mi := &file_operator_operator_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenListRequest) ProtoMessage() {}
+
+func (x *TokenListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenListRequest.ProtoReflect.Descriptor instead.
+func (*TokenListRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *TokenListRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+type TokenListResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tokens        []*Token               `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenListResponse) Reset() {
+	*x = TokenListResponse{}
+	mi := &file_operator_operator_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenListResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenListResponse) ProtoMessage() {}
+
+func (x *TokenListResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenListResponse.ProtoReflect.Descriptor instead.
+func (*TokenListResponse) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *TokenListResponse) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+type TokenCreateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 64 letters, digits and . _ @ + -
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Absent: it does not expire.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenCreateRequest) Reset() {
+	*x = TokenCreateRequest{}
+	mi := &file_operator_operator_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenCreateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenCreateRequest) ProtoMessage() {}
+
+func (x *TokenCreateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenCreateRequest.ProtoReflect.Descriptor instead.
+func (*TokenCreateRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *TokenCreateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TokenCreateRequest) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+type TokenCreateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The token itself, this once.
+	Secret        string `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	Token         *Token `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenCreateResponse) Reset() {
+	*x = TokenCreateResponse{}
+	mi := &file_operator_operator_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenCreateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenCreateResponse) ProtoMessage() {}
+
+func (x *TokenCreateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenCreateResponse.ProtoReflect.Descriptor instead.
+func (*TokenCreateResponse) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *TokenCreateResponse) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *TokenCreateResponse) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+type TokenRevokeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Revoke the token that this very call bears.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRevokeRequest) Reset() {
+	*x = TokenRevokeRequest{}
+	mi := &file_operator_operator_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRevokeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRevokeRequest) ProtoMessage() {}
+
+func (x *TokenRevokeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRevokeRequest.ProtoReflect.Descriptor instead.
+func (*TokenRevokeRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *TokenRevokeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TokenRevokeRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 var File_operator_operator_proto protoreflect.FileDescriptor
 
 const file_operator_operator_proto_rawDesc = "" +
@@ -5264,7 +5611,33 @@ const file_operator_operator_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"m\n" +
 	"\x11LeaseListResponse\x120\n" +
 	"\x06leases\x18\x01 \x03(\v2\x18.ingot.operator.v1.LeaseR\x06leases\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\xd4\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbd\x02\n" +
+	"\x05Token\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\x03 \x01(\tR\tcreatedBy\x129\n" +
+	"\n" +
+	"created_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
+	"\n" +
+	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12<\n" +
+	"\flast_used_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"lastUsedAt\x125\n" +
+	"\bended_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"$\n" +
+	"\x10TokenListRequest\x12\x10\n" +
+	"\x03all\x18\x01 \x01(\bR\x03all\"E\n" +
+	"\x11TokenListResponse\x120\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x18.ingot.operator.v1.TokenR\x06tokens\"c\n" +
+	"\x12TokenCreateRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
+	"\n" +
+	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"]\n" +
+	"\x13TokenCreateResponse\x12\x16\n" +
+	"\x06secret\x18\x01 \x01(\tR\x06secret\x12.\n" +
+	"\x05token\x18\x02 \x01(\v2\x18.ingot.operator.v1.TokenR\x05token\">\n" +
+	"\x12TokenRevokeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force*\xd4\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTATE_ENROLLED\x10\x01\x12\x17\n" +
@@ -5333,7 +5706,13 @@ const file_operator_operator_proto_rawDesc = "" +
 	"EventWatch\x12$.ingot.operator.v1.EventWatchRequest\x1a\x18.ingot.operator.v1.Event\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/events:watch0\x012z\n" +
 	"\fLeaseService\x12j\n" +
 	"\tLeaseList\x12#.ingot.operator.v1.LeaseListRequest\x1a$.ingot.operator.v1.LeaseListResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
-	"/v1/leasesB-Z+github.com/ingot-metal/ingot/proto/operatorb\x06proto3"
+	"/v1/leases2\xd8\x02\n" +
+	"\fTokenService\x12j\n" +
+	"\tTokenList\x12#.ingot.operator.v1.TokenListRequest\x1a$.ingot.operator.v1.TokenListResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/tokens\x12s\n" +
+	"\vTokenCreate\x12%.ingot.operator.v1.TokenCreateRequest\x1a&.ingot.operator.v1.TokenCreateResponse\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
+	"/v1/tokens\x12g\n" +
+	"\vTokenRevoke\x12%.ingot.operator.v1.TokenRevokeRequest\x1a\x16.google.protobuf.Empty\"\x19\x82\xd3\xe4\x93\x02\x13*\x11/v1/tokens/{name}B-Z+github.com/ingot-metal/ingot/proto/operatorb\x06proto3"
 
 var (
 	file_operator_operator_proto_rawDescOnce sync.Once
@@ -5348,7 +5727,7 @@ func file_operator_operator_proto_rawDescGZIP() []byte {
 }
 
 var file_operator_operator_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_operator_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_operator_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_operator_operator_proto_goTypes = []any{
 	(State)(0),                       // 0: ingot.operator.v1.State
 	(PowerAction)(0),                 // 1: ingot.operator.v1.PowerAction
@@ -5417,47 +5796,53 @@ var file_operator_operator_proto_goTypes = []any{
 	(*Lease)(nil),                    // 64: ingot.operator.v1.Lease
 	(*LeaseListRequest)(nil),         // 65: ingot.operator.v1.LeaseListRequest
 	(*LeaseListResponse)(nil),        // 66: ingot.operator.v1.LeaseListResponse
-	nil,                              // 67: ingot.operator.v1.Event.DetailEntry
-	(hardware.BootMode)(0),           // 68: ingot.hardware.v1.BootMode
-	(*timestamppb.Timestamp)(nil),    // 69: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 70: google.protobuf.Duration
-	(*emptypb.Empty)(nil),            // 71: google.protobuf.Empty
-	(*hardware.Collection)(nil),      // 72: ingot.hardware.v1.Collection
+	(*Token)(nil),                    // 67: ingot.operator.v1.Token
+	(*TokenListRequest)(nil),         // 68: ingot.operator.v1.TokenListRequest
+	(*TokenListResponse)(nil),        // 69: ingot.operator.v1.TokenListResponse
+	(*TokenCreateRequest)(nil),       // 70: ingot.operator.v1.TokenCreateRequest
+	(*TokenCreateResponse)(nil),      // 71: ingot.operator.v1.TokenCreateResponse
+	(*TokenRevokeRequest)(nil),       // 72: ingot.operator.v1.TokenRevokeRequest
+	nil,                              // 73: ingot.operator.v1.Event.DetailEntry
+	(hardware.BootMode)(0),           // 74: ingot.hardware.v1.BootMode
+	(*timestamppb.Timestamp)(nil),    // 75: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 76: google.protobuf.Duration
+	(*emptypb.Empty)(nil),            // 77: google.protobuf.Empty
+	(*hardware.Collection)(nil),      // 78: ingot.hardware.v1.Collection
 }
 var file_operator_operator_proto_depIdxs = []int32{
 	0,  // 0: ingot.operator.v1.Machine.state:type_name -> ingot.operator.v1.State
 	3,  // 1: ingot.operator.v1.Machine.nics:type_name -> ingot.operator.v1.NIC
 	4,  // 2: ingot.operator.v1.Machine.disks:type_name -> ingot.operator.v1.Disk
 	21, // 3: ingot.operator.v1.Machine.bmc:type_name -> ingot.operator.v1.BMC
-	68, // 4: ingot.operator.v1.Machine.boot_mode:type_name -> ingot.hardware.v1.BootMode
+	74, // 4: ingot.operator.v1.Machine.boot_mode:type_name -> ingot.hardware.v1.BootMode
 	8,  // 5: ingot.operator.v1.Machine.deployment:type_name -> ingot.operator.v1.Deployment
 	7,  // 6: ingot.operator.v1.Machine.warnings:type_name -> ingot.operator.v1.Warning
-	69, // 7: ingot.operator.v1.Machine.created_at:type_name -> google.protobuf.Timestamp
-	69, // 8: ingot.operator.v1.Machine.state_since:type_name -> google.protobuf.Timestamp
-	69, // 9: ingot.operator.v1.Machine.deadline_at:type_name -> google.protobuf.Timestamp
+	75, // 7: ingot.operator.v1.Machine.created_at:type_name -> google.protobuf.Timestamp
+	75, // 8: ingot.operator.v1.Machine.state_since:type_name -> google.protobuf.Timestamp
+	75, // 9: ingot.operator.v1.Machine.deadline_at:type_name -> google.protobuf.Timestamp
 	6,  // 10: ingot.operator.v1.Machine.lost_disks:type_name -> ingot.operator.v1.LostDisk
 	5,  // 11: ingot.operator.v1.Disk.holds_data:type_name -> ingot.operator.v1.DiskData
-	69, // 12: ingot.operator.v1.DiskData.since:type_name -> google.protobuf.Timestamp
+	75, // 12: ingot.operator.v1.DiskData.since:type_name -> google.protobuf.Timestamp
 	5,  // 13: ingot.operator.v1.LostDisk.holds_data:type_name -> ingot.operator.v1.DiskData
-	69, // 14: ingot.operator.v1.Deployment.proven_at:type_name -> google.protobuf.Timestamp
-	70, // 15: ingot.operator.v1.Deployment.flushed_after:type_name -> google.protobuf.Duration
-	70, // 16: ingot.operator.v1.Deployment.verified_after:type_name -> google.protobuf.Duration
+	75, // 14: ingot.operator.v1.Deployment.proven_at:type_name -> google.protobuf.Timestamp
+	76, // 15: ingot.operator.v1.Deployment.flushed_after:type_name -> google.protobuf.Duration
+	76, // 16: ingot.operator.v1.Deployment.verified_after:type_name -> google.protobuf.Duration
 	2,  // 17: ingot.operator.v1.MachineListResponse.machines:type_name -> ingot.operator.v1.Machine
 	20, // 18: ingot.operator.v1.MachineAddRequest.bmc:type_name -> ingot.operator.v1.BMCAccess
 	1,  // 19: ingot.operator.v1.MachinePowerRequest.action:type_name -> ingot.operator.v1.PowerAction
 	20, // 20: ingot.operator.v1.BMCSetRequest.access:type_name -> ingot.operator.v1.BMCAccess
 	21, // 21: ingot.operator.v1.BMCTestResponse.bmc:type_name -> ingot.operator.v1.BMC
-	70, // 22: ingot.operator.v1.BMCTestResponse.elapsed:type_name -> google.protobuf.Duration
-	69, // 23: ingot.operator.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
-	69, // 24: ingot.operator.v1.Operation.finished_at:type_name -> google.protobuf.Timestamp
+	76, // 22: ingot.operator.v1.BMCTestResponse.elapsed:type_name -> google.protobuf.Duration
+	75, // 23: ingot.operator.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
+	75, // 24: ingot.operator.v1.Operation.finished_at:type_name -> google.protobuf.Timestamp
 	26, // 25: ingot.operator.v1.Operation.progress:type_name -> ingot.operator.v1.Progress
 	27, // 26: ingot.operator.v1.Operation.steps:type_name -> ingot.operator.v1.Step
 	4,  // 27: ingot.operator.v1.Operation.disks:type_name -> ingot.operator.v1.Disk
 	8,  // 28: ingot.operator.v1.Operation.deployment:type_name -> ingot.operator.v1.Deployment
-	69, // 29: ingot.operator.v1.Step.started_at:type_name -> google.protobuf.Timestamp
-	69, // 30: ingot.operator.v1.Step.finished_at:type_name -> google.protobuf.Timestamp
+	75, // 29: ingot.operator.v1.Step.started_at:type_name -> google.protobuf.Timestamp
+	75, // 30: ingot.operator.v1.Step.finished_at:type_name -> google.protobuf.Timestamp
 	25, // 31: ingot.operator.v1.OperationListResponse.operations:type_name -> ingot.operator.v1.Operation
-	69, // 32: ingot.operator.v1.Image.created_at:type_name -> google.protobuf.Timestamp
+	75, // 32: ingot.operator.v1.Image.created_at:type_name -> google.protobuf.Timestamp
 	33, // 33: ingot.operator.v1.Image.signatures:type_name -> ingot.operator.v1.ImageSignature
 	32, // 34: ingot.operator.v1.ImageListResponse.images:type_name -> ingot.operator.v1.Image
 	38, // 35: ingot.operator.v1.ImageImportRequest.header:type_name -> ingot.operator.v1.ImageHeader
@@ -5465,94 +5850,107 @@ var file_operator_operator_proto_depIdxs = []int32{
 	32, // 37: ingot.operator.v1.ImageImportURLResponse.image:type_name -> ingot.operator.v1.Image
 	32, // 38: ingot.operator.v1.ImagePruneResponse.images:type_name -> ingot.operator.v1.Image
 	32, // 39: ingot.operator.v1.ImagePruneResponse.in_use:type_name -> ingot.operator.v1.Image
-	69, // 40: ingot.operator.v1.TrustedKey.created_at:type_name -> google.protobuf.Timestamp
+	75, // 40: ingot.operator.v1.TrustedKey.created_at:type_name -> google.protobuf.Timestamp
 	49, // 41: ingot.operator.v1.TrustedKeyListResponse.keys:type_name -> ingot.operator.v1.TrustedKey
-	69, // 42: ingot.operator.v1.Pool.created_at:type_name -> google.protobuf.Timestamp
+	75, // 42: ingot.operator.v1.Pool.created_at:type_name -> google.protobuf.Timestamp
 	54, // 43: ingot.operator.v1.PoolListResponse.pools:type_name -> ingot.operator.v1.Pool
-	69, // 44: ingot.operator.v1.Event.at:type_name -> google.protobuf.Timestamp
-	67, // 45: ingot.operator.v1.Event.detail:type_name -> ingot.operator.v1.Event.DetailEntry
+	75, // 44: ingot.operator.v1.Event.at:type_name -> google.protobuf.Timestamp
+	73, // 45: ingot.operator.v1.Event.detail:type_name -> ingot.operator.v1.Event.DetailEntry
 	60, // 46: ingot.operator.v1.EventListResponse.events:type_name -> ingot.operator.v1.Event
-	69, // 47: ingot.operator.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	75, // 47: ingot.operator.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
 	64, // 48: ingot.operator.v1.LeaseListResponse.leases:type_name -> ingot.operator.v1.Lease
-	9,  // 49: ingot.operator.v1.MachineService.MachineList:input_type -> ingot.operator.v1.MachineListRequest
-	11, // 50: ingot.operator.v1.MachineService.MachineGet:input_type -> ingot.operator.v1.MachineGetRequest
-	12, // 51: ingot.operator.v1.MachineService.MachineAdd:input_type -> ingot.operator.v1.MachineAddRequest
-	14, // 52: ingot.operator.v1.MachineService.MachineApprove:input_type -> ingot.operator.v1.MachineApproveRequest
-	13, // 53: ingot.operator.v1.MachineService.MachineSet:input_type -> ingot.operator.v1.MachineSetRequest
-	15, // 54: ingot.operator.v1.MachineService.MachineDelete:input_type -> ingot.operator.v1.MachineDeleteRequest
-	16, // 55: ingot.operator.v1.MachineService.MachineCommission:input_type -> ingot.operator.v1.MachineCommissionRequest
-	17, // 56: ingot.operator.v1.MachineService.MachineDeploy:input_type -> ingot.operator.v1.MachineDeployRequest
-	18, // 57: ingot.operator.v1.MachineService.MachineRelease:input_type -> ingot.operator.v1.MachineReleaseRequest
-	19, // 58: ingot.operator.v1.MachineService.MachinePower:input_type -> ingot.operator.v1.MachinePowerRequest
-	11, // 59: ingot.operator.v1.MachineService.MachineCollection:input_type -> ingot.operator.v1.MachineGetRequest
-	22, // 60: ingot.operator.v1.MachineService.BMCSet:input_type -> ingot.operator.v1.BMCSetRequest
-	23, // 61: ingot.operator.v1.MachineService.BMCTest:input_type -> ingot.operator.v1.BMCTestRequest
-	28, // 62: ingot.operator.v1.OperationService.OperationGet:input_type -> ingot.operator.v1.OperationGetRequest
-	29, // 63: ingot.operator.v1.OperationService.OperationList:input_type -> ingot.operator.v1.OperationListRequest
-	28, // 64: ingot.operator.v1.OperationService.OperationWatch:input_type -> ingot.operator.v1.OperationGetRequest
-	31, // 65: ingot.operator.v1.OperationService.OperationCancel:input_type -> ingot.operator.v1.OperationCancelRequest
-	34, // 66: ingot.operator.v1.ImageService.ImageList:input_type -> ingot.operator.v1.ImageListRequest
-	36, // 67: ingot.operator.v1.ImageService.ImageGet:input_type -> ingot.operator.v1.ImageGetRequest
-	37, // 68: ingot.operator.v1.ImageService.ImageImport:input_type -> ingot.operator.v1.ImageImportRequest
-	39, // 69: ingot.operator.v1.ImageService.ImageImportURL:input_type -> ingot.operator.v1.ImageImportURLRequest
-	41, // 70: ingot.operator.v1.ImageService.ImageExport:input_type -> ingot.operator.v1.ImageExportRequest
-	36, // 71: ingot.operator.v1.ImageService.ImageVerify:input_type -> ingot.operator.v1.ImageGetRequest
-	44, // 72: ingot.operator.v1.ImageService.ImageSign:input_type -> ingot.operator.v1.ImageSignRequest
-	45, // 73: ingot.operator.v1.ImageService.ImageUnsign:input_type -> ingot.operator.v1.ImageUnsignRequest
-	46, // 74: ingot.operator.v1.ImageService.ImageDelete:input_type -> ingot.operator.v1.ImageDeleteRequest
-	47, // 75: ingot.operator.v1.ImageService.ImagePrune:input_type -> ingot.operator.v1.ImagePruneRequest
-	50, // 76: ingot.operator.v1.ImageService.TrustedKeyList:input_type -> ingot.operator.v1.TrustedKeyListRequest
-	52, // 77: ingot.operator.v1.ImageService.TrustedKeyAdd:input_type -> ingot.operator.v1.TrustedKeyAddRequest
-	53, // 78: ingot.operator.v1.ImageService.TrustedKeyDelete:input_type -> ingot.operator.v1.TrustedKeyDeleteRequest
-	55, // 79: ingot.operator.v1.PoolService.PoolList:input_type -> ingot.operator.v1.PoolListRequest
-	57, // 80: ingot.operator.v1.PoolService.PoolAdd:input_type -> ingot.operator.v1.PoolAddRequest
-	58, // 81: ingot.operator.v1.PoolService.PoolSet:input_type -> ingot.operator.v1.PoolSetRequest
-	59, // 82: ingot.operator.v1.PoolService.PoolDelete:input_type -> ingot.operator.v1.PoolDeleteRequest
-	61, // 83: ingot.operator.v1.EventService.EventList:input_type -> ingot.operator.v1.EventListRequest
-	63, // 84: ingot.operator.v1.EventService.EventWatch:input_type -> ingot.operator.v1.EventWatchRequest
-	65, // 85: ingot.operator.v1.LeaseService.LeaseList:input_type -> ingot.operator.v1.LeaseListRequest
-	10, // 86: ingot.operator.v1.MachineService.MachineList:output_type -> ingot.operator.v1.MachineListResponse
-	2,  // 87: ingot.operator.v1.MachineService.MachineGet:output_type -> ingot.operator.v1.Machine
-	2,  // 88: ingot.operator.v1.MachineService.MachineAdd:output_type -> ingot.operator.v1.Machine
-	2,  // 89: ingot.operator.v1.MachineService.MachineApprove:output_type -> ingot.operator.v1.Machine
-	2,  // 90: ingot.operator.v1.MachineService.MachineSet:output_type -> ingot.operator.v1.Machine
-	71, // 91: ingot.operator.v1.MachineService.MachineDelete:output_type -> google.protobuf.Empty
-	25, // 92: ingot.operator.v1.MachineService.MachineCommission:output_type -> ingot.operator.v1.Operation
-	25, // 93: ingot.operator.v1.MachineService.MachineDeploy:output_type -> ingot.operator.v1.Operation
-	25, // 94: ingot.operator.v1.MachineService.MachineRelease:output_type -> ingot.operator.v1.Operation
-	25, // 95: ingot.operator.v1.MachineService.MachinePower:output_type -> ingot.operator.v1.Operation
-	72, // 96: ingot.operator.v1.MachineService.MachineCollection:output_type -> ingot.hardware.v1.Collection
-	21, // 97: ingot.operator.v1.MachineService.BMCSet:output_type -> ingot.operator.v1.BMC
-	24, // 98: ingot.operator.v1.MachineService.BMCTest:output_type -> ingot.operator.v1.BMCTestResponse
-	25, // 99: ingot.operator.v1.OperationService.OperationGet:output_type -> ingot.operator.v1.Operation
-	30, // 100: ingot.operator.v1.OperationService.OperationList:output_type -> ingot.operator.v1.OperationListResponse
-	25, // 101: ingot.operator.v1.OperationService.OperationWatch:output_type -> ingot.operator.v1.Operation
-	25, // 102: ingot.operator.v1.OperationService.OperationCancel:output_type -> ingot.operator.v1.Operation
-	35, // 103: ingot.operator.v1.ImageService.ImageList:output_type -> ingot.operator.v1.ImageListResponse
-	32, // 104: ingot.operator.v1.ImageService.ImageGet:output_type -> ingot.operator.v1.Image
-	32, // 105: ingot.operator.v1.ImageService.ImageImport:output_type -> ingot.operator.v1.Image
-	40, // 106: ingot.operator.v1.ImageService.ImageImportURL:output_type -> ingot.operator.v1.ImageImportURLResponse
-	42, // 107: ingot.operator.v1.ImageService.ImageExport:output_type -> ingot.operator.v1.ImageExportResponse
-	43, // 108: ingot.operator.v1.ImageService.ImageVerify:output_type -> ingot.operator.v1.ImageVerifyResponse
-	32, // 109: ingot.operator.v1.ImageService.ImageSign:output_type -> ingot.operator.v1.Image
-	32, // 110: ingot.operator.v1.ImageService.ImageUnsign:output_type -> ingot.operator.v1.Image
-	71, // 111: ingot.operator.v1.ImageService.ImageDelete:output_type -> google.protobuf.Empty
-	48, // 112: ingot.operator.v1.ImageService.ImagePrune:output_type -> ingot.operator.v1.ImagePruneResponse
-	51, // 113: ingot.operator.v1.ImageService.TrustedKeyList:output_type -> ingot.operator.v1.TrustedKeyListResponse
-	49, // 114: ingot.operator.v1.ImageService.TrustedKeyAdd:output_type -> ingot.operator.v1.TrustedKey
-	71, // 115: ingot.operator.v1.ImageService.TrustedKeyDelete:output_type -> google.protobuf.Empty
-	56, // 116: ingot.operator.v1.PoolService.PoolList:output_type -> ingot.operator.v1.PoolListResponse
-	54, // 117: ingot.operator.v1.PoolService.PoolAdd:output_type -> ingot.operator.v1.Pool
-	54, // 118: ingot.operator.v1.PoolService.PoolSet:output_type -> ingot.operator.v1.Pool
-	71, // 119: ingot.operator.v1.PoolService.PoolDelete:output_type -> google.protobuf.Empty
-	62, // 120: ingot.operator.v1.EventService.EventList:output_type -> ingot.operator.v1.EventListResponse
-	60, // 121: ingot.operator.v1.EventService.EventWatch:output_type -> ingot.operator.v1.Event
-	66, // 122: ingot.operator.v1.LeaseService.LeaseList:output_type -> ingot.operator.v1.LeaseListResponse
-	86, // [86:123] is the sub-list for method output_type
-	49, // [49:86] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	75, // 49: ingot.operator.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	75, // 50: ingot.operator.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	75, // 51: ingot.operator.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
+	75, // 52: ingot.operator.v1.Token.ended_at:type_name -> google.protobuf.Timestamp
+	67, // 53: ingot.operator.v1.TokenListResponse.tokens:type_name -> ingot.operator.v1.Token
+	75, // 54: ingot.operator.v1.TokenCreateRequest.expires_at:type_name -> google.protobuf.Timestamp
+	67, // 55: ingot.operator.v1.TokenCreateResponse.token:type_name -> ingot.operator.v1.Token
+	9,  // 56: ingot.operator.v1.MachineService.MachineList:input_type -> ingot.operator.v1.MachineListRequest
+	11, // 57: ingot.operator.v1.MachineService.MachineGet:input_type -> ingot.operator.v1.MachineGetRequest
+	12, // 58: ingot.operator.v1.MachineService.MachineAdd:input_type -> ingot.operator.v1.MachineAddRequest
+	14, // 59: ingot.operator.v1.MachineService.MachineApprove:input_type -> ingot.operator.v1.MachineApproveRequest
+	13, // 60: ingot.operator.v1.MachineService.MachineSet:input_type -> ingot.operator.v1.MachineSetRequest
+	15, // 61: ingot.operator.v1.MachineService.MachineDelete:input_type -> ingot.operator.v1.MachineDeleteRequest
+	16, // 62: ingot.operator.v1.MachineService.MachineCommission:input_type -> ingot.operator.v1.MachineCommissionRequest
+	17, // 63: ingot.operator.v1.MachineService.MachineDeploy:input_type -> ingot.operator.v1.MachineDeployRequest
+	18, // 64: ingot.operator.v1.MachineService.MachineRelease:input_type -> ingot.operator.v1.MachineReleaseRequest
+	19, // 65: ingot.operator.v1.MachineService.MachinePower:input_type -> ingot.operator.v1.MachinePowerRequest
+	11, // 66: ingot.operator.v1.MachineService.MachineCollection:input_type -> ingot.operator.v1.MachineGetRequest
+	22, // 67: ingot.operator.v1.MachineService.BMCSet:input_type -> ingot.operator.v1.BMCSetRequest
+	23, // 68: ingot.operator.v1.MachineService.BMCTest:input_type -> ingot.operator.v1.BMCTestRequest
+	28, // 69: ingot.operator.v1.OperationService.OperationGet:input_type -> ingot.operator.v1.OperationGetRequest
+	29, // 70: ingot.operator.v1.OperationService.OperationList:input_type -> ingot.operator.v1.OperationListRequest
+	28, // 71: ingot.operator.v1.OperationService.OperationWatch:input_type -> ingot.operator.v1.OperationGetRequest
+	31, // 72: ingot.operator.v1.OperationService.OperationCancel:input_type -> ingot.operator.v1.OperationCancelRequest
+	34, // 73: ingot.operator.v1.ImageService.ImageList:input_type -> ingot.operator.v1.ImageListRequest
+	36, // 74: ingot.operator.v1.ImageService.ImageGet:input_type -> ingot.operator.v1.ImageGetRequest
+	37, // 75: ingot.operator.v1.ImageService.ImageImport:input_type -> ingot.operator.v1.ImageImportRequest
+	39, // 76: ingot.operator.v1.ImageService.ImageImportURL:input_type -> ingot.operator.v1.ImageImportURLRequest
+	41, // 77: ingot.operator.v1.ImageService.ImageExport:input_type -> ingot.operator.v1.ImageExportRequest
+	36, // 78: ingot.operator.v1.ImageService.ImageVerify:input_type -> ingot.operator.v1.ImageGetRequest
+	44, // 79: ingot.operator.v1.ImageService.ImageSign:input_type -> ingot.operator.v1.ImageSignRequest
+	45, // 80: ingot.operator.v1.ImageService.ImageUnsign:input_type -> ingot.operator.v1.ImageUnsignRequest
+	46, // 81: ingot.operator.v1.ImageService.ImageDelete:input_type -> ingot.operator.v1.ImageDeleteRequest
+	47, // 82: ingot.operator.v1.ImageService.ImagePrune:input_type -> ingot.operator.v1.ImagePruneRequest
+	50, // 83: ingot.operator.v1.ImageService.TrustedKeyList:input_type -> ingot.operator.v1.TrustedKeyListRequest
+	52, // 84: ingot.operator.v1.ImageService.TrustedKeyAdd:input_type -> ingot.operator.v1.TrustedKeyAddRequest
+	53, // 85: ingot.operator.v1.ImageService.TrustedKeyDelete:input_type -> ingot.operator.v1.TrustedKeyDeleteRequest
+	55, // 86: ingot.operator.v1.PoolService.PoolList:input_type -> ingot.operator.v1.PoolListRequest
+	57, // 87: ingot.operator.v1.PoolService.PoolAdd:input_type -> ingot.operator.v1.PoolAddRequest
+	58, // 88: ingot.operator.v1.PoolService.PoolSet:input_type -> ingot.operator.v1.PoolSetRequest
+	59, // 89: ingot.operator.v1.PoolService.PoolDelete:input_type -> ingot.operator.v1.PoolDeleteRequest
+	61, // 90: ingot.operator.v1.EventService.EventList:input_type -> ingot.operator.v1.EventListRequest
+	63, // 91: ingot.operator.v1.EventService.EventWatch:input_type -> ingot.operator.v1.EventWatchRequest
+	65, // 92: ingot.operator.v1.LeaseService.LeaseList:input_type -> ingot.operator.v1.LeaseListRequest
+	68, // 93: ingot.operator.v1.TokenService.TokenList:input_type -> ingot.operator.v1.TokenListRequest
+	70, // 94: ingot.operator.v1.TokenService.TokenCreate:input_type -> ingot.operator.v1.TokenCreateRequest
+	72, // 95: ingot.operator.v1.TokenService.TokenRevoke:input_type -> ingot.operator.v1.TokenRevokeRequest
+	10, // 96: ingot.operator.v1.MachineService.MachineList:output_type -> ingot.operator.v1.MachineListResponse
+	2,  // 97: ingot.operator.v1.MachineService.MachineGet:output_type -> ingot.operator.v1.Machine
+	2,  // 98: ingot.operator.v1.MachineService.MachineAdd:output_type -> ingot.operator.v1.Machine
+	2,  // 99: ingot.operator.v1.MachineService.MachineApprove:output_type -> ingot.operator.v1.Machine
+	2,  // 100: ingot.operator.v1.MachineService.MachineSet:output_type -> ingot.operator.v1.Machine
+	77, // 101: ingot.operator.v1.MachineService.MachineDelete:output_type -> google.protobuf.Empty
+	25, // 102: ingot.operator.v1.MachineService.MachineCommission:output_type -> ingot.operator.v1.Operation
+	25, // 103: ingot.operator.v1.MachineService.MachineDeploy:output_type -> ingot.operator.v1.Operation
+	25, // 104: ingot.operator.v1.MachineService.MachineRelease:output_type -> ingot.operator.v1.Operation
+	25, // 105: ingot.operator.v1.MachineService.MachinePower:output_type -> ingot.operator.v1.Operation
+	78, // 106: ingot.operator.v1.MachineService.MachineCollection:output_type -> ingot.hardware.v1.Collection
+	21, // 107: ingot.operator.v1.MachineService.BMCSet:output_type -> ingot.operator.v1.BMC
+	24, // 108: ingot.operator.v1.MachineService.BMCTest:output_type -> ingot.operator.v1.BMCTestResponse
+	25, // 109: ingot.operator.v1.OperationService.OperationGet:output_type -> ingot.operator.v1.Operation
+	30, // 110: ingot.operator.v1.OperationService.OperationList:output_type -> ingot.operator.v1.OperationListResponse
+	25, // 111: ingot.operator.v1.OperationService.OperationWatch:output_type -> ingot.operator.v1.Operation
+	25, // 112: ingot.operator.v1.OperationService.OperationCancel:output_type -> ingot.operator.v1.Operation
+	35, // 113: ingot.operator.v1.ImageService.ImageList:output_type -> ingot.operator.v1.ImageListResponse
+	32, // 114: ingot.operator.v1.ImageService.ImageGet:output_type -> ingot.operator.v1.Image
+	32, // 115: ingot.operator.v1.ImageService.ImageImport:output_type -> ingot.operator.v1.Image
+	40, // 116: ingot.operator.v1.ImageService.ImageImportURL:output_type -> ingot.operator.v1.ImageImportURLResponse
+	42, // 117: ingot.operator.v1.ImageService.ImageExport:output_type -> ingot.operator.v1.ImageExportResponse
+	43, // 118: ingot.operator.v1.ImageService.ImageVerify:output_type -> ingot.operator.v1.ImageVerifyResponse
+	32, // 119: ingot.operator.v1.ImageService.ImageSign:output_type -> ingot.operator.v1.Image
+	32, // 120: ingot.operator.v1.ImageService.ImageUnsign:output_type -> ingot.operator.v1.Image
+	77, // 121: ingot.operator.v1.ImageService.ImageDelete:output_type -> google.protobuf.Empty
+	48, // 122: ingot.operator.v1.ImageService.ImagePrune:output_type -> ingot.operator.v1.ImagePruneResponse
+	51, // 123: ingot.operator.v1.ImageService.TrustedKeyList:output_type -> ingot.operator.v1.TrustedKeyListResponse
+	49, // 124: ingot.operator.v1.ImageService.TrustedKeyAdd:output_type -> ingot.operator.v1.TrustedKey
+	77, // 125: ingot.operator.v1.ImageService.TrustedKeyDelete:output_type -> google.protobuf.Empty
+	56, // 126: ingot.operator.v1.PoolService.PoolList:output_type -> ingot.operator.v1.PoolListResponse
+	54, // 127: ingot.operator.v1.PoolService.PoolAdd:output_type -> ingot.operator.v1.Pool
+	54, // 128: ingot.operator.v1.PoolService.PoolSet:output_type -> ingot.operator.v1.Pool
+	77, // 129: ingot.operator.v1.PoolService.PoolDelete:output_type -> google.protobuf.Empty
+	62, // 130: ingot.operator.v1.EventService.EventList:output_type -> ingot.operator.v1.EventListResponse
+	60, // 131: ingot.operator.v1.EventService.EventWatch:output_type -> ingot.operator.v1.Event
+	66, // 132: ingot.operator.v1.LeaseService.LeaseList:output_type -> ingot.operator.v1.LeaseListResponse
+	69, // 133: ingot.operator.v1.TokenService.TokenList:output_type -> ingot.operator.v1.TokenListResponse
+	71, // 134: ingot.operator.v1.TokenService.TokenCreate:output_type -> ingot.operator.v1.TokenCreateResponse
+	77, // 135: ingot.operator.v1.TokenService.TokenRevoke:output_type -> google.protobuf.Empty
+	96, // [96:136] is the sub-list for method output_type
+	56, // [56:96] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_operator_operator_proto_init() }
@@ -5572,9 +5970,9 @@ func file_operator_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_operator_operator_proto_rawDesc), len(file_operator_operator_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   66,
+			NumMessages:   72,
 			NumExtensions: 0,
-			NumServices:   6,
+			NumServices:   7,
 		},
 		GoTypes:           file_operator_operator_proto_goTypes,
 		DependencyIndexes: file_operator_operator_proto_depIdxs,

@@ -32,6 +32,7 @@ type controller struct {
 	operator.UnimplementedImageServiceServer
 	operator.UnimplementedEventServiceServer
 	operator.UnimplementedLeaseServiceServer
+	operator.UnimplementedTokenServiceServer
 
 	mu      sync.Mutex
 	watches int
@@ -128,6 +129,7 @@ func serve(t *testing.T) (c *controller, ingot func(args ...string) (code int, o
 	operator.RegisterImageServiceServer(srv, c)
 	operator.RegisterEventServiceServer(srv, c)
 	operator.RegisterLeaseServiceServer(srv, c)
+	operator.RegisterTokenServiceServer(srv, c)
 	web := httptest.NewUnstartedServer(srv)
 	web.EnableHTTP2 = true
 	web.StartTLS()

@@ -64,24 +64,6 @@ SELECT digest FROM image WHERE digest = $1 FOR UPDATE;
 -- name: ImageDelete
 DELETE FROM image WHERE digest = $1;
 
--- name: TokenInsert
-INSERT INTO token (name, prefix, token_sha256, created_by) VALUES ($1, $2, $3, $4);
-
--- name: TokenCheck
-SELECT name FROM token WHERE token_sha256 = $1 AND revoked_at IS NULL;
-
--- name: TokenTableLock
-LOCK TABLE token IN SHARE ROW EXCLUSIVE MODE;
-
--- name: TokenAny
-SELECT EXISTS (SELECT 1 FROM token);
-
--- name: TokenRevoke
-UPDATE token SET revoked_at = ingot_now() WHERE name = $1 AND revoked_at IS NULL;
-
--- name: TokenList
-SELECT name, prefix, created_by, created_at, revoked_at FROM token ORDER BY id;
-
 -- name: AuthorityLock
 LOCK TABLE authority IN SHARE ROW EXCLUSIVE MODE;
 
