@@ -26,9 +26,11 @@
 //     whoever read from it goes to the one before it.
 //   - A link that works is left alone.
 //
-// What a member says is believed as far as it can harm only itself: a report
-// against a peer parts those two; it takes two members to stop a peer from
-// serving, and one who accuses three is not heard.
+// What a member says is believed as far as it can harm only itself. A report
+// against a peer to which it was sent parts those two, against another it is
+// nothing; it takes two members to stop a peer from serving, and one who accuses
+// three is not heard. A head's own rate is what the member behind it bears out.
+// So one that lies costs the others little more than one that takes no part.
 //
 // # When this is wrong
 //

@@ -116,7 +116,8 @@ type member struct {
 	former *member   // whom it read from before its link was cut
 	since  time.Time // when up was chosen
 	told   Upstream
-	when   time.Time // it was told
+	when   time.Time  // it was told
+	earlier machine.ID // the peer that it was told before that
 
 	slow      bool
 	fast      int // states in a row in which a slow one was not
@@ -210,17 +211,15 @@ func (g *Group) Report(id machine.ID, s State, now time.Time) bool {
 	return true
 }
 
-// accuse parts a member from the peer that failed it. Not every failure is the
-// peer's fault: it may have moved on, have nothing itself, or be at its end.
+// accuse parts a member from the peer that failed it, if it was sent there. Not
+// every failure is the peer's fault: it may have moved on, have nothing itself, or
+// be at its end.
 func (g *Group) accuse(m, peer *member, failure string, now time.Time) {
-	if peer == nil || peer == m {
+	if peer == nil || peer == m || peer.id != m.told.Peer && peer.id != m.earlier {
 		return
 	}
-	if m.barred == nil || len(m.barred) >= maxBarred {
-		m.barred = map[machine.ID]time.Time{}
-	}
 	_, again := m.barred[peer.id]
-	m.barred[peer.id] = now.Add(g.rules.Bar)
+	m.bar(peer.id, now, g.rules.Bar)
 	switch failure {
 	case "gone", "leaving", "late", "busy":
 		return
@@ -243,6 +242,24 @@ func (g *Group) accuse(m, peer *member, failure string, now time.Time) {
 	}
 	peer.doubted = now
 	peer.accuse(m.id, now, g.rules.Bar)
+}
+
+// bar keeps a peer from being given to m again for a while. Of many the one that
+// would be free first makes room.
+func (m *member) bar(peer machine.ID, now time.Time, bar time.Duration) {
+	if m.barred == nil {
+		m.barred = map[machine.ID]time.Time{}
+	}
+	if len(m.barred) >= maxBarred {
+		first := peer
+		for id, until := range m.barred {
+			if first == peer || until.Before(m.barred[first]) {
+				first = id
+			}
+		}
+		delete(m.barred, first)
+	}
+	m.barred[peer] = now.Add(bar)
 }
 
 // accuse notes one who was failed; with a second one, the member is out of use.

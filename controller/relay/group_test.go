@@ -49,6 +49,7 @@ func TestAccusations(t *testing.T) {
 		{"one", []word{{2, 1, "stalled"}}, -1, true, false, "m0"},
 		{"two", []word{{2, 1, "stalled"}, {3, 1, "unreachable"}}, -1, true, true, "m0"},
 		{"the same twice", []word{{2, 1, "stalled"}, {2, 1, "stalled"}}, -1, true, false, "m0"},
+		{"whom it never was sent to", []word{{4, 1, "stalled"}}, -1, false, false, "m1"},
 		{"moved on", []word{{2, 1, "gone"}}, -1, false, false, ""},
 		{"by a slow one", []word{{2, 1, "stalled"}}, 2, false, false, ""},
 		{"by who accuses everybody", []word{{2, 5, "stalled"}, {2, 4, "stalled"}, {2, 3, "stalled"}, {2, 1, "stalled"}}, -1, false, false, ""},
@@ -63,6 +64,9 @@ func TestAccusations(t *testing.T) {
 			}
 			now = now.Add(100 * time.Millisecond)
 			for _, w := range c.words {
+				if w.by != 4 {
+					g.members[nth(w.by)].earlier = nth(w.of)
+				}
 				s := at(6 - w.by)
 				s.Failed, s.Failure = nth(w.of), w.failure
 				g.Report(nth(w.by), s, now)

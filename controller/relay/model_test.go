@@ -28,7 +28,7 @@ func TestModelOfManyReceivers(t *testing.T) {
 		{"killed", 64, 1, nil, 0.15, 0, 1.5, 4},
 		{"killed, wide uplink", 64, 10, nil, 0.15, 0, 1.5, 4},
 		{"both", 64, 10, []int{3, 20}, 0.15, 0, 1.7, 5},
-		{"power cuts", 64, 1, nil, 0.15, time.Second, 2.2, 4},
+		{"power cuts", 64, 1, nil, 0.15, time.Second, 2.5, 4},
 	} {
 		for seed := range uint64(3) {
 			t.Run(fmt.Sprint(c.name, " ", seed), func(t *testing.T) {

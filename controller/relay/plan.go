@@ -63,20 +63,27 @@ func (g *Group) gone(m *member, now time.Time) bool {
 }
 
 // measure works out where members are by now, and the best rate of the moment.
+// What a head says of its own rate is believed as far as the member behind it, or
+// a test, bears it out: heads are few, and one that boasts would make the others
+// look slow.
 func (g *Group) measure(live []*member, now time.Time) {
 	g.ring = 0
-	var all, heads []float64
 	for _, m := range live {
-		rate := m.pace.rate
-		m.plan = planned{est: float64(m.state.Position) + rate*min(now.Sub(m.heard), ahead).Seconds()}
+		m.plan = planned{est: float64(m.state.Position) + m.pace.rate*min(now.Sub(m.heard), ahead).Seconds()}
 		m.plan.set = m
 		g.ring = max(g.ring, float64(m.state.RingBytes))
+	}
+	var all, heads []float64
+	for _, m := range live {
 		if m.state.Done || g.fresh(m) {
 			continue
 		}
-		all = append(all, rate)
-		if m.up == nil && !m.slow {
-			heads = append(heads, rate)
+		all = append(all, m.pace.rate)
+		switch {
+		case m.up == nil && m.probing.After(now):
+			heads = append(heads, m.pace.rate)
+		case m.up != nil && m.up.up == nil && !m.slow:
+			heads = append(heads, min(m.pace.rate, m.up.pace.rate))
 		}
 	}
 	g.best, g.bestHead = best(all), best(heads)
@@ -185,6 +192,9 @@ func (g *Group) news(now time.Time) []Upstream {
 		same := want.Peer == m.told.Peer && slices.Equal(want.URLs, m.told.URLs)
 		if same && !m.when.IsZero() && (m.state.Upstream == want.Peer || now.Sub(m.when) < tellAgain) {
 			continue
+		}
+		if want.Peer != m.told.Peer {
+			m.earlier = m.told.Peer
 		}
 		m.told, m.when = want, now
 		news = append(news, want)

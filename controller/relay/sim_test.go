@@ -41,6 +41,7 @@ type node struct {
 	joined, dead bool
 	done         time.Time
 	quiet        time.Duration
+	lie          func(s *sim, me machine.ID, say *State) // nil: it says the truth
 }
 
 const tick = 10 * time.Millisecond
@@ -198,6 +199,10 @@ func (s *sim) speak(n *node) {
 	n.failed = ""
 	if n.up != nil {
 		st.Upstream = n.up.id
+	}
+	if n.lie != nil {
+		n.lie(s, n.id, &st)
+		n.next = s.now
 	}
 	s.group.Report(n.id, st, s.now)
 }
