@@ -8,7 +8,7 @@
 //	           │                  SHA-256 checked  decode, XXH3 checked, write
 //	  Target ─ checkers (Resume, Reuse): what is right is kept
 //	         holes ────────────────────────────────────────> Target.ZeroRange
-//	then  flush, write both ends, flush ─ Report.WriteTime, FlushTime
+//	then  flush, write the end, flush, the start, flush ─ Report.WriteTime, FlushTime
 //	then  read back, hash of every frame ─ Report.VerifyTime
 //
 // Memory is bounded by Options.MemoryBytes (128 MiB unless told otherwise),
@@ -29,10 +29,10 @@
 //
 // Before anything else is changed, the first and the last 64 KiB of the image's
 // range (boot code, partition table, backup table) are zeroed and flushed; they
-// are written once all the rest is on the medium. So a cut at any moment leaves
-// a disk that holds the whole image, or one that no firmware starts from, and
-// never half of an old system and half of a new one. A disk that does not read
-// back right has its ends zeroed again.
+// are written once all the rest is on the medium, the end before the start. So a
+// cut at any moment leaves a disk that holds the whole image, or one that no
+// firmware starts from, and never half of an old system and half of a new one. A
+// disk that does not read back right has its ends zeroed again.
 //
 // Power cut, crash or cancelled context: call Write again with Resume. Nothing
 // that was noted before the cut is believed; every frame is read and hashed,

@@ -33,6 +33,40 @@ func (w *write) ordered() (ends, between []int) {
 	return ends, between
 }
 
+// end is the content of one end, from when it is decoded until it is written.
+type end struct {
+	at      int64 // in the image, in bytes
+	content []byte
+}
+
+// allocateEnds makes both ends, all zero; those of a small image do not overlap.
+func (w *write) allocateEnds() (err error) {
+	if w.held, err = newAlignedBuffers(2, endBytes, 0); err != nil {
+		return err
+	}
+	size := int64(w.m.SizeBytes)
+	head := min(endBytes, size)
+	tail := max(size-endBytes, head)
+	w.head = end{0, w.held.each[0][:head]}
+	w.tail = end{tail, w.held.each[1][:size-tail]}
+	return nil
+}
+
+// hold keeps of a frame what belongs to the ends, and gives the span that may be
+// written at once.
+func (w *write) hold(frame int, content []byte) span {
+	at := w.m.FrameOffset(frame)
+	last := at + int64(len(content))
+	for _, e := range []end{w.head, w.tail} {
+		from, to := max(at, e.at), min(last, e.at+int64(len(e.content)))
+		if from < to {
+			copy(e.content[from-e.at:], content[from-at:to-at])
+		}
+	}
+	from := max(at, int64(len(w.head.content)))
+	return span{int(from - at), int(max(min(last, w.tail.at), from) - at)}
+}
+
 // beforeChange comes before anything else is changed on the target.
 func (w *write) beforeChange() error {
 	w.blank.Do(func() {
@@ -44,11 +78,9 @@ func (w *write) beforeChange() error {
 
 // blankEnds writes zeros as data, since a disk may only pretend to zero.
 func (w *write) blankEnds() error {
-	size := int64(w.m.SizeBytes)
-	n := min(endBytes, size)
 	err := w.each(func(m member) error {
-		for _, at := range []int64{0, size - n} {
-			if err := writeZeros(m, w.zero.each[0], at, n); err != nil {
+		for _, e := range []end{w.head, w.tail} {
+			if err := writeZeros(m, w.zero.each[0], e.at, int64(len(e.content))); err != nil {
 				return err
 			}
 		}
@@ -63,31 +95,52 @@ func (w *write) blankEnds() error {
 // finish is the flush phase: all between the ends reaches the medium before the
 // ends are written, and then they do.
 func (w *write) finish(ctx context.Context) error {
-	if err := w.flush(); err != nil {
-		return err
-	}
 	ends, _ := w.ordered()
 	if w.keep && !w.changed {
-		right := true
-		for _, i := range ends {
-			ok, err := w.look(i, nil)
-			if err != nil {
-				return err
-			}
-			right = right && ok
+		right, err := w.endsRight(ends)
+		if err != nil {
+			return err
 		}
 		if right {
-			for _, i := range ends {
-				w.settle(i)
-			}
-			return nil
+			return w.flush()
 		}
-	}
-	if len(ends) == 0 {
-		return nil
 	}
 	if err := w.pipeline(ctx, w.runsOf(ends), nil); err != nil {
 		return err
+	}
+	return w.writeEnds(ctx)
+}
+
+// endsRight settles the frames at the ends if all of them are right.
+func (w *write) endsRight(ends []int) (bool, error) {
+	for _, i := range ends {
+		if right, err := w.look(i, nil); err != nil || !right {
+			return false, err
+		}
+	}
+	for _, i := range ends {
+		w.settle(i)
+	}
+	return true, nil
+}
+
+// writeEnds flushes before each end. The one at the start comes last, since
+// firmware that finds no table there may take the one at the end of a disk, and
+// then has to find all of the image but its start.
+func (w *write) writeEnds(ctx context.Context) error {
+	for _, e := range []end{w.tail, w.head} {
+		if manifest.IsHole(e.content) {
+			continue // it is blank
+		}
+		if err := w.flush(); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := w.each(func(m member) error { return writeFull(m, e.content, e.at) }); err != nil {
+			return err
+		}
 	}
 	return w.flush()
 }

@@ -170,18 +170,22 @@ func cutAndResume(t *testing.T, img image, old []byte, sectorSize int, opts Opti
 }
 
 // checkNotHalf looks where firmware looks: a start or an end that it knows is
-// there only when all between them is of one system.
+// there only when all between them is of one system, and the image's start only
+// when all of the image is there.
 func checkNotHalf(t *testing.T, medium []byte, img image, old []byte) {
 	t.Helper()
 	size := len(img.content)
-	between := medium[endBytes : size-2*endBytes]
+	between := medium[endBytes : size-endBytes]
 	whole, starts := false, false
 	for _, system := range [][]byte{old[:size], img.content} {
-		whole = whole || bytes.Equal(between, system[endBytes:size-2*endBytes])
+		whole = whole || bytes.Equal(between, system[endBytes:size-endBytes])
 		starts = starts || bytes.Equal(medium[:4096], system[:4096]) || bytes.Equal(medium[size-512:size], system[size-512:])
 	}
 	if starts && !whole {
 		t.Error("a disk that starts holds neither system whole")
+	}
+	if bytes.Equal(medium[:512], img.content[:512]) && !bytes.Equal(medium[endBytes:size], img.content[endBytes:]) {
+		t.Error("the image's start is there before all the rest of it")
 	}
 }
 

@@ -56,10 +56,16 @@ func (w *write) work(ctx context.Context, buf []byte, pool chan<- []byte, frames
 	}
 }
 
-// put writes a frame to every member, or what that one lacks of it.
+// put writes a frame to every member, or what that one lacks of it. What
+// belongs to the ends is held back.
 func (w *write) put(frame int, content []byte) error {
 	if err := w.beforeChange(); err != nil {
 		return err
+	}
+	if w.isEnd(frame) {
+		between := w.hold(frame, content)
+		w.progress.written.Add(int64(len(content)))
+		return w.each(func(m member) error { return w.putSpan(m, frame, content, between) })
 	}
 	old := w.old.take(frame)
 	var now []uint64
@@ -73,7 +79,7 @@ func (w *write) put(frame int, content []byte) error {
 		}
 		written := 0
 		for _, p := range pieces(len(content), there, now) {
-			if err := writeFull(m, content[p.from:p.to], w.m.FrameOffset(frame)+int64(p.from)); err != nil {
+			if err := w.putSpan(m, frame, content, p); err != nil {
 				return err
 			}
 			written += p.to - p.from
@@ -84,4 +90,11 @@ func (w *write) put(frame int, content []byte) error {
 		}
 		return nil
 	})
+}
+
+func (w *write) putSpan(m member, frame int, content []byte, s span) error {
+	if s.from == s.to {
+		return nil
+	}
+	return writeFull(m, content[s.from:s.to], w.m.FrameOffset(frame)+int64(s.from))
 }

@@ -56,9 +56,12 @@ type write struct {
 	blank    sync.Once // blankEnds before the first change
 	blankErr error
 	changed  bool // set by blank
+	head     end
+	tail     end
 
 	workers  *alignedBuffers // one for each worker
 	packed   *alignedBuffers // go from fetchers to workers and back
+	held     *alignedBuffers // the contents of head and tail
 	readers  *alignedBuffers // for whoever reads the target
 	reading  chan []byte     // those of readers that are free
 	zero     *alignedBuffers // one, never written to
@@ -103,6 +106,9 @@ func (w *write) allocate() (err error) {
 	if w.packed, err = newAlignedBuffers(w.plan.packedBuffers, int(manifest.MaxPacked(w.m.FrameSizeBytes)), 0); err != nil {
 		return err
 	}
+	if err = w.allocateEnds(); err != nil {
+		return err
+	}
 	if w.readers, err = newAlignedBuffers(w.plan.Workers, frame, 0); err != nil {
 		return err
 	}
@@ -117,7 +123,7 @@ func (w *write) allocate() (err error) {
 
 func (w *write) release() error {
 	var errs []error
-	for _, b := range []*alignedBuffers{w.workers, w.packed, w.readers, w.zero} {
+	for _, b := range []*alignedBuffers{w.workers, w.packed, w.held, w.readers, w.zero} {
 		if b != nil {
 			errs = append(errs, b.release())
 		}
