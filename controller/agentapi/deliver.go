@@ -77,6 +77,7 @@ func (st *stream) deliverOne(ctx context.Context, o machine.Order) error {
 	}
 	st.relayEnter(m, wire)
 	if err := st.server.Store.OrderDelivered(ctx, o.ID, st.agent.generation); err != nil {
+		st.relayLeave(o.ID)
 		if fault.Is(err, fault.Stale) {
 			log.Info("order not delivered", "err", err)
 			return nil

@@ -25,13 +25,15 @@ func (h *hub) join(s *stream) {
 	h.streams[s.agent.id] = s
 }
 
-// leave takes a stream out, unless another has its place.
-func (h *hub) leave(s *stream) {
+// leave takes a stream out; false when a newer one has its place.
+func (h *hub) leave(s *stream) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.streams[s.agent.id] == s {
-		delete(h.streams, s.agent.id)
+	if h.streams[s.agent.id] != s {
+		return false
 	}
+	delete(h.streams, s.agent.id)
+	return true
 }
 
 // wake makes the streams of these machines look, or all.

@@ -44,3 +44,22 @@ func TestOnlyConcernedStreamsLook(t *testing.T) {
 		}
 	}
 }
+
+// TestLateEndOfAnOlderStream: it must not take the machine's seat in a relay away,
+// which the newer one has.
+func TestLateEndOfAnOlderStream(t *testing.T) {
+	t.Parallel()
+	h := newHub()
+	older, newer := &stream{cancel: func(error) {}}, &stream{cancel: func(error) {}}
+	h.join(older)
+	h.join(newer)
+	for _, tt := range []struct {
+		name string
+		s    *stream
+		want bool
+	}{{"the older one", older, false}, {"the newer one", newer, true}} {
+		if got := h.leave(tt.s); got != tt.want {
+			t.Errorf("%s leaves as the machine's last: got %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}

@@ -59,6 +59,7 @@ func (st *stream) relayEnter(m machine.Machine, order *agent.Order) {
 	if !ok {
 		return
 	}
+	st.seated.Store(order.GetId())
 	job.Relay = &agent.Relay{Key: key, Tls: secure, RingBytes: ring, ServeBytesPerSecond: r.ServeBytesPerSecond}
 }
 
@@ -115,14 +116,15 @@ func (st *stream) relayState(ctx context.Context, s *agent.RelayState) error {
 		return nil
 	}
 	said := relay.State{
-		URLs: st.relayURLs(s.GetUrls()), RingBytes: s.GetRingBytes(), Position: s.GetPosition(), BytesPerSecond: s.GetBytesPerSecond(),
+		URLs: st.relayURLs(s.GetUrls()), RingBytes: min(s.GetRingBytes(), st.server.Relay.RingBytes), Position: s.GetPosition(), BytesPerSecond: s.GetBytesPerSecond(),
 		ReceivedBytes: s.GetFromControllerBytes() + s.GetFromPeersBytes(), Waiting: s.GetWaiting(), Upstream: machine.ID(text(s.GetUpstream())),
 		Failed: machine.ID(text(s.GetFailedUpstream())), Failure: text(s.GetFailure()), Done: s.GetDone(),
 	}
 	if said.Failed != "" && st.pace.line() {
 		st.log.Info("peer failed in a relay", "order_id", s.GetOrderId(), "peer", said.Failed, "failure", said.Failure)
 	}
-	if board.Report(st.agent.id, s.GetOrderId(), said) {
+	// A seat that an older stream of this machine took would be told of there.
+	if st.seated.Load() == s.GetOrderId() && board.Report(st.agent.id, s.GetOrderId(), said) {
 		return nil
 	}
 	return st.relayReturn(ctx, s.GetOrderId())
@@ -150,7 +152,9 @@ func (st *stream) relayReturn(ctx context.Context, order int64) error {
 		st.log.Info("word of a relay is passed over", "order_id", order, "err", err)
 		return nil
 	}
-	st.server.Relay.Board.Return(st.seat(m, order, o.Job.Deploy.ImageDigest))
+	if st.server.Relay.Board.Return(st.seat(m, order, o.Job.Deploy.ImageDigest)) {
+		st.seated.Store(order)
+	}
 	return nil
 }
 
@@ -161,7 +165,7 @@ func (st *stream) relayLeave(order int64) {
 	}
 }
 
-// relayAway says that the stream ended.
+// relayAway says that the machine's stream ended, and that no newer one is there.
 func (st *stream) relayAway() {
 	if board := st.server.Relay.Board; board != nil {
 		board.Away(st.agent.id)

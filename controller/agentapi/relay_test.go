@@ -115,6 +115,33 @@ func TestRelayAfterReconnect(t *testing.T) {
 	}
 }
 
+// TestRelayOfANewerStream: what a machine is to be told comes by its newest stream,
+// also while an older one has not been found dead; and when that is at last, it
+// takes nothing away.
+func TestRelayOfANewerStream(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	old := r.connect(0)
+	id := old.deploy().GetId()
+	s := r.connect(id)
+	s.next("the welcome", func(m *agent.ToAgent) bool { return m.GetWelcome() != nil })
+	for { // the older one was told to end
+		if _, err := old.wire.Recv(); err != nil {
+			break
+		}
+	}
+	told := make(chan relay.Upstream, 9)
+	r.relays.Enter(relay.Seat{Machine: r.id, Order: id, Image: digest, Deliver: func(u relay.Upstream) { told <- u }})
+	s.relay(id, &agent.RelayState{Position: 50})
+	s.relay(id, &agent.RelayState{Position: 50})
+	if got := s.next("the upstream", upstream).GetRelay(); got.GetOrderId() != id {
+		t.Errorf("got %v, want an upstream for order %d", got, id)
+	}
+	if len(told) != 0 {
+		t.Errorf("the older stream was told %v", <-told)
+	}
+}
+
 // TestPrivateImagesRelayByTLS: the links say which ones are private.
 func TestPrivateImagesRelayByTLS(t *testing.T) {
 	t.Parallel()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/ingot-metal/ingot/controller/event"
@@ -62,9 +63,11 @@ type stream struct {
 	pace  *pace
 	mark  string // of the machine when it was last compared; the hub's
 	again bool   // the database was away: look again soon; the sender's
-	// upstream is the latest word of the relay to be sent; returned, touched by
-	// the receiver only, the orders that the relay was asked about.
+	// upstream is the latest word of the relay to be sent; seated the order for
+	// which it comes here; returned, touched by the receiver only, the orders that
+	// were looked up because their relay is not known here.
 	upstream chan *agent.RelayUpstream
+	seated   atomic.Int64
 	returned map[int64]bool
 }
 
@@ -94,7 +97,11 @@ func (s *Server) Connect(wire agent.AgentService_ConnectServer) error {
 	st.number = number
 	defer st.offline()
 	s.hub.join(st)
-	defer s.hub.leave(st)
+	defer func() {
+		if s.hub.leave(st) {
+			st.relayAway()
+		}
+	}()
 	st.log.Info("agent connected", "ip", host)
 	err = st.run(ctx)
 	st.log.Info("agent disconnected", "err", err)
@@ -105,7 +112,6 @@ func (s *Server) Connect(wire agent.AgentService_ConnectServer) error {
 // waited for a little.
 func (st *stream) offline() {
 	st.server.Board.Drop(st.agent.id)
-	st.relayAway()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(st.wire.Context()), 10*time.Second)
 	defer cancel()
 	if err := st.server.Store.AgentOffline(ctx, st.agent.id, st.agent.generation, st.number); err != nil {

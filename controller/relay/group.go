@@ -112,11 +112,11 @@ type member struct {
 	state  State
 	heard  time.Time // when it last spoke; zero: never, and it is not under way
 
-	up     *member   // nil: HTTP
-	former *member   // whom it read from before its link was cut
-	since  time.Time // when up was chosen
-	told   Upstream
-	when   time.Time  // it was told
+	up      *member   // nil: HTTP
+	former  *member   // whom it read from before its link was cut
+	since   time.Time // when up was chosen
+	told    Upstream
+	when    time.Time  // it was told
 	earlier machine.ID // the peer that it was told before that
 
 	slow      bool
