@@ -23,9 +23,9 @@ type Options struct {
 	// all. With less, Report.Sampled stands in the place of Verified. The first
 	// and the last frame are always among them.
 	ReadBackPercent int
-	// MemoryBytes bounds the buffers (default 128 MiB). With less, fewer frames
-	// are in the air; one of each kind there always is. The manifest itself,
-	// about 100 bytes a frame, is not counted.
+	// MemoryBytes bounds what a write takes (default 128 MiB). With less, fewer
+	// frames are in the air; one buffer of each kind there always is. The manifest
+	// itself, about 100 bytes a frame, is not counted.
 	MemoryBytes int64
 	// Workers decode and write, or read back, in parallel (default: one a CPU,
 	// from 2 to 16, and one more to work while another waits for the disk).
@@ -145,7 +145,8 @@ func (o Options) plan(m *manifest.Manifest) plan {
 	}
 	frame := int64(m.FrameSizeBytes)
 	packed := int64(manifest.MaxPacked(m.FrameSizeBytes))
-	third := p.MemoryBytes / 3
+	// An eighth is for all that is no frame: connections, zeros, ends, the program.
+	third := (p.MemoryBytes - p.MemoryBytes/8) / 3
 	p.Workers = int(min(int64(p.Workers), max(2*third/(2*frame+decoderBytes), 1)))
 	p.Connections = int(min(int64(p.Connections), max(third/packed, 1)))
 	p.packedBuffers = int(min(max(third/packed, 1), int64(2*p.Workers+2*p.Connections)))
