@@ -15,8 +15,10 @@ import (
 	"github.com/ingot-metal/ingot/proto/agent"
 )
 
-// Protocol is the highest version of the conversation that this agent speaks.
-const Protocol = 1
+// Protocol is the highest version of the conversation that this agent speaks. Since
+// version 2 the signatures that an order demands are checked, and disks kept and
+// images relayed as it says.
+const Protocol = 2
 
 // Config of a session. All fields without a comment on their default are needed.
 type Config struct {

@@ -74,13 +74,19 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// maxProtocol is the highest version of the protocol that is spoken here.
-const maxProtocol = 1
+// Versions of the protocol that are spoken here. An agent of version 1 passes over
+// what it does not know of an order, and with that the signatures that it should
+// find.
+const (
+	leastProtocol = 2
+	maxProtocol   = 2
+)
 
 // Enrol implements the service.
 func (s *Server) Enrol(ctx context.Context, r *agent.EnrolRequest) (*agent.EnrolResponse, error) {
-	if r.GetProtocol() == 0 || r.GetProtocol() > maxProtocol {
-		return nil, fault.New(fault.Invalid, "agent speaks protocol %d, this controller 1 to %d; boot it with this controller's initramfs", r.GetProtocol(), maxProtocol)
+	if r.GetProtocol() < leastProtocol || r.GetProtocol() > maxProtocol {
+		return nil, fault.New(fault.Invalid, "agent speaks protocol %d, this controller %d to %d; boot it with this controller's initramfs",
+			r.GetProtocol(), leastProtocol, maxProtocol)
 	}
 	request, err := auth.ParseRequest(r.GetCertificateRequest())
 	if err != nil {

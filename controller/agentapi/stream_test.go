@@ -99,7 +99,7 @@ func (r *rig) enrol() {
 	must(r.t, err)
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	must(r.t, err)
-	answer, err := r.client().Enrol(r.t.Context(), &agent.EnrolRequest{Nonce: session.Nonce, CertificateRequest: csr, BootMac: mac.String(), Protocol: 1, BootId: "b"})
+	answer, err := r.client().Enrol(r.t.Context(), &agent.EnrolRequest{Nonce: session.Nonce, CertificateRequest: csr, BootMac: mac.String(), Protocol: 2, BootId: "b"})
 	must(r.t, err)
 	r.boot = answer.BootGeneration
 	r.config = r.config.Clone()

@@ -1,12 +1,14 @@
 package agentapi_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/ingot-metal/ingot/controller/machine"
 	"github.com/ingot-metal/ingot/controller/store"
 	"github.com/ingot-metal/ingot/controller/store/storetest"
+	"github.com/ingot-metal/ingot/proto/agent"
 )
 
 const signedDigest = "0123456789012345678901234567890123456789012345678901234567890123"
@@ -84,6 +86,19 @@ func TestRequiredAndNobodyTrusted(t *testing.T) {
 		select {
 		case <-wake:
 		case <-floor.C:
+		}
+	}
+}
+
+// TestAgentOfAnotherProtocol: one that would pass over the signatures that it is
+// to find is told what to do, before anything is asked of the store.
+func TestAgentOfAnotherProtocol(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, version := range []uint32{0, 1, 3} {
+		_, err := r.client().Enrol(t.Context(), &agent.EnrolRequest{Protocol: version})
+		if err == nil || !strings.Contains(err.Error(), "boot it with this controller's initramfs") {
+			t.Errorf("protocol %d: got %v, want it refused with what to do", version, err)
 		}
 	}
 }

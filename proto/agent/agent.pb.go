@@ -293,7 +293,7 @@ type EnrolRequest struct {
 	SystemUuid   string         `protobuf:"bytes,5,opt,name=system_uuid,json=systemUuid,proto3" json:"system_uuid,omitempty"`
 	SystemSerial string         `protobuf:"bytes,6,opt,name=system_serial,json=systemSerial,proto3" json:"system_serial,omitempty"`
 	AgentVersion string         `protobuf:"bytes,7,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
-	// Highest version of this protocol that the agent speaks; 1 today.
+	// Highest version of this protocol that the agent speaks; 2 today.
 	Protocol uint32            `protobuf:"varint,8,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	BootMode hardware.BootMode `protobuf:"varint,9,opt,name=boot_mode,json=bootMode,proto3,enum=ingot.hardware.v1.BootMode" json:"boot_mode,omitempty"`
 	// Kernel's random boot id, so that a restarted agent is told from a new boot.

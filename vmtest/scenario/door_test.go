@@ -218,7 +218,7 @@ type claim struct {
 func enrol(t *testing.T, conn *grpc.ClientConn, nonce, mac string, request []byte) claim {
 	t.Helper()
 	r, err := agent.NewAgentServiceClient(conn).Enrol(t.Context(), &agent.EnrolRequest{
-		Nonce: nonce, CertificateRequest: request, BootMac: mac, Nics: []*agent.NICIdentity{{PermanentMac: mac}}, Protocol: 1, BootId: "b",
+		Nonce: nonce, CertificateRequest: request, BootMac: mac, Nics: []*agent.NICIdentity{{PermanentMac: mac}}, Protocol: 2, BootId: "b",
 	})
 	return claim{r.GetMachineId(), r.GetBootGeneration(), err}
 }
