@@ -191,6 +191,10 @@ func TestShortWritesAreErrors(t *testing.T) {
 	if !errors.As(err, &bad) || !errors.Is(err, io.ErrShortWrite) || bad.LBA < 12*testFrame/512 {
 		t.Errorf("got %v", err)
 	}
+	err = writeZeros(shortDisk{d}, make([]byte, testFrame), 11*testFrame, 3*testFrame)
+	if !errors.As(err, &bad) || !errors.Is(err, io.ErrShortWrite) || bad.Op != "zero" {
+		t.Errorf("zeros: got %v", err)
+	}
 }
 
 // A sampled read-back is never called verified, and still sees both ends.

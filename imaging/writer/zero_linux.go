@@ -3,6 +3,7 @@ package writer
 import (
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"unsafe"
 
@@ -52,7 +53,11 @@ func fallocate(fd int, mode uint32, offset, length int64) error {
 func writeZeros(t Target, buf []byte, offset, length int64) error {
 	for length > 0 {
 		n := min(length, int64(len(buf)))
-		if done, err := t.WriteAt(buf[:n], offset); err != nil {
+		done, err := t.WriteAt(buf[:n], offset)
+		if err == nil && int64(done) < n {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
 			var known *SectorError
 			if errors.As(err, &known) {
 				return err
