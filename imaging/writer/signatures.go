@@ -19,33 +19,31 @@ var wipeSpots = []int64{
 
 // WipeSignatures zeroes what could make somebody take the disk for part of an
 // array, a pool or an old system: both ends and the known places between. It
-// flushes. Call it before Write, which puts the image's own start down again.
+// writes the zeros as data, since nobody reads back what lies beyond the image,
+// and flushes. Call it before Write, which puts the image's own start down again.
 func WipeSignatures(t Target) error {
-	size := t.Size()
-	sector := int64(t.SectorSize())
-	size = size / sector * sector
-	wipe := func(offset, length int64) error {
-		length = min(length, size-offset)
-		if offset < 0 || length <= 0 {
-			return nil
-		}
-		return t.ZeroRange(offset, length)
+	if err := wipe(t); err != nil {
+		return fmt.Errorf("wipe signatures: %w", err)
 	}
+	return nil
+}
+
+func wipe(t Target) (err error) {
+	zeros, err := newAlignedBuffers(1, wipeEnd, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, zeros.release()) }()
+	sector := int64(t.SectorSize())
+	size := t.Size() / sector * sector
 	spans := [][2]int64{{0, wipeEnd}, {max(size-wipeEnd, 0), wipeEnd}}
 	for _, spot := range wipeSpots {
 		spans = append(spans, [2]int64{spot, 4096})
 	}
 	for _, span := range spans {
-		if err := wipe(span[0], span[1]); err != nil {
-			var known *SectorError
-			if !errors.As(err, &known) {
-				err = &SectorError{Op: "zero", LBA: span[0] / sector, SectorSize: int(sector), Err: err}
-			}
-			return fmt.Errorf("wipe signatures: %w", err)
+		if err := writeZeros(t, zeros.each[0], span[0], min(span[1], size-span[0])); err != nil {
+			return err
 		}
 	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("wipe signatures: %w", err)
-	}
-	return nil
+	return t.Flush()
 }
