@@ -165,9 +165,13 @@ func access(url, user, password, pin string) power.Access {
 }
 
 // wordsOr lists words, or says that there are none.
-func wordsOr(words []string, none string) string {
+func wordsOr[W ~string](words []W, none string) string {
 	if len(words) == 0 {
 		return none
 	}
-	return strings.Join(words, ", ")
+	text := string(words[0])
+	for _, w := range words[1:] {
+		text += ", " + string(w)
+	}
+	return text
 }

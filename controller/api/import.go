@@ -116,7 +116,7 @@ func recognised(in *bufio.Reader) (pack.Format, error) {
 
 func checkHeader(h *operator.ImageHeader) (pack.Format, error) {
 	if !imageName.MatchString(h.GetName()) || strings.HasSuffix(h.GetName(), "\n") {
-		return "", fault.New(fault.Invalid, "image name %.120q: want at most 100 letters, digits and . _ + -", h.GetName())
+		return "", fault.New(fault.Invalid, "image name %.120q: want at most 100 letters, digits and . _ + - (a version is given by itself: --version)", h.GetName())
 	}
 	if _, err := manifest.ParseDigest(h.GetName()); err == nil {
 		return "", fault.New(fault.Invalid, "image name %.120q looks like a digest; choose another", h.GetName())
@@ -142,7 +142,10 @@ func checkHeader(h *operator.ImageHeader) (pack.Format, error) {
 		return formatBundle, nil
 	}
 	format, err := pack.ParseFormat(h.GetFormat())
-	return format, fault.Wrap(fault.Invalid, err, "image header")
+	if err != nil {
+		return "", fault.New(fault.Invalid, "image format %.40q: want auto, %s or %s", h.GetFormat(), wordsOr(pack.Formats(), ""), formatBundle)
+	}
+	return format, nil
 }
 
 // whole makes sure that all of the source was read, for its hash covers also
@@ -224,7 +227,8 @@ func checkBundle(h *operator.ImageHeader, got imported) error {
 	return nil
 }
 
-// importError gives the kinds that a caller can act on.
+// importError gives the kinds that a caller can act on, with the cause: it is
+// about what the caller gave, also where the source of a URL did not answer.
 func importError(err error) error {
 	for cause, kind := range map[error]fault.Kind{
 		pack.ErrFormat: fault.Invalid, pack.ErrUnsupported: fault.Invalid, pack.ErrTooLarge: fault.Invalid, pack.ErrDamaged: fault.Invalid,
@@ -234,7 +238,11 @@ func importError(err error) error {
 		image.ErrSourceTooLarge: fault.Invalid, image.ErrSourceChanged: fault.Precondition, image.ErrSourceProof: fault.Precondition,
 	} {
 		if errors.Is(err, cause) {
-			return fault.Wrap(kind, err, "the image was not taken")
+			text := err.Error()
+			for _, room := range []string{"import image: ", "import bundle: ", "pack image: "} {
+				text = strings.TrimPrefix(text, room)
+			}
+			return fault.New(kind, "the image was not taken: %s", text)
 		}
 	}
 	return err

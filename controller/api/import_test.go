@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -42,6 +43,9 @@ func TestImport(t *testing.T) {
 	} {
 		_, err := s.imported(tc.h, tc.data)
 		wantRefusal(t, tc.name, err, codes.InvalidArgument)
+		if text := err.Error(); strings.Contains(text, "\n") || strings.Count(text, "EOF") > 1 {
+			t.Errorf("%s: %q says a thing twice", tc.name, text)
+		}
 	}
 	if list, err := s.images.ImageList(t.Context(), &operator.ImageListRequest{}); err != nil || len(list.GetImages()) != 0 {
 		t.Errorf("refused imports left %v, %v", list, err)

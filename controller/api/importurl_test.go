@@ -89,6 +89,8 @@ func TestImportURL(t *testing.T) {
 		_, _, err := s.fetched(s.soon(), request(c.change))
 		wantCode(t, what, err, c.want)
 	}
+	_, _, err = s.fetched(s.soon(), request(func(r *operator.ImageImportURLRequest) { r.Url = "http://127.0.0.1:1/disk" }))
+	wantRefusal(t, "a source that does not answer", err, codes.Unavailable, "the image was not taken: ", "127.0.0.1:1", "refused")
 	if code, text := s.rest("POST", "/v1/images:import-url", s.token, map[string]any{
 		"url": web.URL + "/disk.raw", "header": map[string]any{"name": "again", "architecture": "amd64", "format": "raw"},
 	}); code != 200 || !strings.Contains(text, `"phase":"done"`) || !strings.Contains(text, "plain http") {

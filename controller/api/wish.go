@@ -76,7 +76,10 @@ func (s *Server) MachinePower(ctx context.Context, r *operator.MachinePowerReque
 	if err != nil {
 		return nil, err
 	}
-	if m.Approved && (m.BMC == nil || m.BMC.URL == "manual:") { // ask refuses a machine that is not approved
+	if m.Approved && m.BMC != nil && m.BMC.URL == "manual:" { // ask refuses a machine that is not approved
+		return nil, fault.New(fault.Precondition, "machine %s is switched by a person (its BMC is manual:); or: ingot bmc set %s --url … --user … --password-file …", m.ID, m.ID)
+	}
+	if m.Approved && m.BMC == nil {
 		c := machine.CauseOf(machine.ReasonNoBMC)
 		return nil, fault.New(fault.Precondition, "%s %s", c.Sentence, c.NextFor(m.ID))
 	}

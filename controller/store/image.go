@@ -67,7 +67,7 @@ func (s *Store) ImageRecord(ctx context.Context, i Image, controllerID, actor st
 			return err
 		}
 		if name != i.Name || version != i.Version {
-			return fault.New(fault.Exists, "these bytes are in service already, as %s version %q: delete that image first (ingot image delete %s)", name, version, i.Digest)
+			return fault.New(fault.Exists, "these bytes are in service already, as %s: delete that image first (ingot image delete %s)", Image{Name: name, Version: version}.Label(), i.Digest)
 		}
 		if _, err := tx.Exec(ctx, s.sql.Get("ImageCopyRecord"), i.Digest, controllerID); err != nil {
 			return err

@@ -146,7 +146,9 @@ func (s *source) settle(err error) error {
 		return s.err
 	case errors.Is(err, xz.ErrMemlimit), errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		return fmt.Errorf("%w (%w)", ErrTooMuchMemory, err)
-	case errors.Is(err, xz.ErrBuf), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("the stream is cut off: %w", err)
+	case errors.Is(err, xz.ErrBuf), errors.Is(err, io.EOF):
 		return fmt.Errorf("%w: the stream is cut off (%w)", io.ErrUnexpectedEOF, err)
 	}
 	return fmt.Errorf("%w: %w", ErrDamaged, err)
