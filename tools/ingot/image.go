@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,7 +39,12 @@ func (c *cli) imageList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.show(list, func() { c.imageTable(list.GetImages()) })
+			return c.show(list, func() {
+				slices.SortStableFunc(list.GetImages(), func(a, b *operator.Image) int {
+					return cmp.Or(strings.Compare(a.GetName(), b.GetName()), a.GetCreatedAt().AsTime().Compare(b.GetCreatedAt().AsTime()))
+				})
+				c.imageTable(list.GetImages())
+			})
 		})
 	}}
 	cmd.Flags().StringVar(&name, "name", "", "only of this name")
@@ -177,7 +184,7 @@ func (c *cli) imageDelete() *cobra.Command {
 func (c *cli) imagePrune() *cobra.Command {
 	req := &operator.ImagePruneRequest{}
 	var yes bool
-	cmd := &cobra.Command{Use: "prune [NAME]", Short: "Delete old versions that no machine has", Args: cobra.MaximumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+	cmd := &cobra.Command{Use: "prune [NAME]", Short: "Delete old versions that no machine has", Args: atMostOne, RunE: func(cmd *cobra.Command, args []string) error {
 		if len(args) == 1 {
 			req.Name = args[0]
 		}

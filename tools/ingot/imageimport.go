@@ -117,11 +117,11 @@ func (c *cli) chooseFormat(i *importFlags, from string, body *bufio.Reader) erro
 	switch {
 	case err != nil && format == "":
 		return fmt.Errorf("%s: %w; state its format with --format", from, err)
-	case err != nil:
-		fmt.Fprintf(c.errOut, "%s: %v\n", from, err)
-	case format == pack.Raw:
+	case err == nil && format == pack.Raw:
 		i.header.Format = string(format)
 		return nil
+	case format == pack.QCOW2:
+		evidence += ", which a raw disk may do too"
 	}
 	if !i.yes {
 		if err := c.confirm(fmt.Sprintf("%s looks like %s (%s). Import it as that?", from, format, evidence), "--format "+string(format)+" or --yes"); err != nil {

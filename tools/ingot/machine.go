@@ -44,7 +44,7 @@ func (c *cli) machineTable(machines []*operator.Machine) {
 			state += " (" + o + ")"
 		}
 		rows = append(rows, []string{m.GetId(), m.GetHostname(), state, m.GetReason(), m.GetPowerState(), yes(m.GetAgentConnected(), "connected"), m.GetPool(),
-			m.GetDeployment().GetImageName(), fmt.Sprint(m.GetCpuThreads()), size(m.GetMemoryBytes())})
+			m.GetDeployment().GetImageName(), known(m.GetCpuThreads(), number), known(m.GetMemoryBytes(), size)})
 	}
 	c.table("ID HOSTNAME STATE REASON POWER AGENT POOL IMAGE CPUS MEMORY", rows)
 }
@@ -74,7 +74,7 @@ func (c *cli) machineFacts(m *operator.Machine) {
 		"reason", m.GetReason(), "", "", "why", m.GetReasonText(), "next step", m.GetNextStep(),
 		"approved", fmt.Sprint(m.GetApproved()), "pool", m.GetPool(), "power", m.GetPowerState(), "agent", yes(m.GetAgentConnected(), "connected"),
 		"system", strings.TrimSpace(m.GetVendor()+" "+m.GetProduct()), "serial", m.GetSerial(), "uuid", m.GetSystemUuid(),
-		"cpus", fmt.Sprint(m.GetCpuThreads()), "memory", size(m.GetMemoryBytes()), "bmc", m.GetBmc().GetUrl(), "bmc error", m.GetBmc().GetLastError(),
+		"cpus", known(m.GetCpuThreads(), number), "memory", known(m.GetMemoryBytes(), size), "bmc", m.GetBmc().GetUrl(), "bmc error", m.GetBmc().GetLastError(),
 		"operation", m.GetOperationId(), "image", d.GetImageName(), "image digest", d.GetImageDigest(), "written to", d.GetDiskSerial(),
 		"proof", clock(d.GetProvenAt()), "boot path", strings.TrimSpace(d.GetBootPath()+" "+d.GetBootPathDetail()), "entered by", d.GetEnteredBy())
 	c.facts(written(d)...)

@@ -119,14 +119,24 @@ func (c *cli) root() *cobra.Command {
 // exactly is cobra.ExactArgs that says what is missing by name.
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
-		if len(args) != len(names) {
-			if len(names) == 0 {
-				return usageError{fmt.Errorf("%q is one word too many; flags begin with --", args[0])}
-			}
-			return usageError{fmt.Errorf("give %s; got %d words", strings.Join(names, " and "), len(args))}
+		switch {
+		case len(args) > len(names):
+			return usageError{fmt.Errorf("%q is one word too many; flags begin with --", args[len(names)])}
+		case len(args) < len(names) && len(args) > 0:
+			return usageError{fmt.Errorf("give %s; there is only %q", strings.Join(names, " and "), args)}
+		case len(args) < len(names):
+			return usageError{fmt.Errorf("give %s", strings.Join(names, " and "))}
 		}
 		return nil
 	}
+}
+
+// atMostOne is exactly for one word that may be left out.
+func atMostOne(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return exactly("")(cmd, args)
 }
 
 // group is a command that only holds others; alone it prints them.

@@ -98,8 +98,21 @@ func size(n uint64) string {
 		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 	case n >= 1<<20:
 		return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20))
+	case n >= 1<<10:
+		return fmt.Sprintf("%.0f KiB", float64(n)/(1<<10))
 	}
 	return fmt.Sprintf("%d B", n)
 }
+
+// known is a quantity as text, and nothing while it is not known.
+func known[T comparable](n T, text func(T) string) string {
+	var none T
+	if n == none {
+		return ""
+	}
+	return text(n)
+}
+
+func number(n uint32) string { return fmt.Sprint(n) }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
