@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/ingot-metal/ingot/imaging/codec"
+	"github.com/ingot-metal/ingot/imaging/fetch"
 	"github.com/ingot-metal/ingot/imaging/manifest"
 	"github.com/ingot-metal/ingot/imaging/writer"
 )
@@ -29,6 +30,8 @@ const (
 	// maxHeld is for the largest frames: 48 of them would not fit into a
 	// machine with 1 GiB.
 	maxHeld = 64 << 20
+	// fetchAttempts is how often a frame is fetched before a wrong hash is final.
+	fetchAttempts = 3
 )
 
 func newContent(ctx context.Context, m *manifest.Manifest, source writer.Source) (*content, error) {
@@ -71,18 +74,14 @@ func (c *content) frame(i int) ([]byte, error) {
 		return nil, fmt.Errorf("look at the image: more than %d frames are needed", maxPeek)
 	}
 	c.fetched++
-	packed, err := c.fetch(f)
+	packed, err := c.fetch(i)
 	if err != nil {
-		return nil, &writer.SourceError{Frame: i, Err: err}
-	}
-	wrong := &writer.HashError{Frame: i, Offset: c.manifest.FrameOffset(i), Stage: writer.StagePacked}
-	if manifest.Sum(packed) != f.PackedSHA256 {
-		return nil, wrong
+		return nil, err
 	}
 	if c.keep != nil {
 		c.keep(i, packed)
 	}
-	wrong.Stage = writer.StageContent
+	wrong := &writer.HashError{Frame: i, Offset: c.manifest.FrameOffset(i), Stage: writer.StageContent}
 	data := make([]byte, f.Size)
 	if wrong.Err = c.decoder.Decode(packed, data); wrong.Err != nil || manifest.Sum(data) != f.SHA256 {
 		return nil, wrong
@@ -94,13 +93,31 @@ func (c *content) frame(i int) ([]byte, error) {
 	return data, nil
 }
 
-func (c *content) fetch(f manifest.Frame) ([]byte, error) {
-	r, err := c.source.Range(c.ctx, int64(f.Offset), int64(f.PackedSize))
+// fetch gives the packed frame i, as the manifest names it. What hashes wrong is
+// asked for again, of another place if the order names one.
+func (c *content) fetch(i int) ([]byte, error) {
+	f := &c.manifest.Frames[i]
+	offset, size := int64(f.Offset), int64(f.PackedSize)
+	packed := make([]byte, size)
+	for range fetchAttempts {
+		if err := c.fill(packed, offset); err != nil {
+			return nil, &writer.SourceError{Frame: i, Err: err}
+		}
+		if manifest.Sum(packed) == f.PackedSHA256 {
+			return packed, nil
+		}
+		fetch.Suspect(c.source, offset, size)
+	}
+	return nil, &writer.HashError{Frame: i, Offset: c.manifest.FrameOffset(i), Stage: writer.StagePacked,
+		Err: fmt.Errorf("fetched %d times", fetchAttempts)}
+}
+
+func (c *content) fill(packed []byte, offset int64) error {
+	r, err := c.source.Range(c.ctx, offset, int64(len(packed)))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer r.Close()
-	packed := make([]byte, f.PackedSize)
 	_, err = io.ReadFull(r, packed)
-	return packed, err
+	return err
 }

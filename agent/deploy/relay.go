@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -82,7 +84,9 @@ func (d *deploy) joinRelay(run *job.Run) {
 	if door.RingBytes > 0 {
 		options.RingBytes = min(options.RingBytes, door.RingBytes)
 	}
-	if asked.Tls {
+	// What comes over TLS is private, whatever else the order says.
+	private := slices.ContainsFunc(d.order.FrameUrls, func(u string) bool { return strings.HasPrefix(strings.ToLower(u), "https:") })
+	if asked.Tls || private {
 		options.TLS = &relay.TLS{Certificate: door.Certificate, Roots: door.Authority()}
 	}
 	node, err := relay.NewNode(d.manifest, d.digest, d.source, options)

@@ -3,6 +3,8 @@ package deploy
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/ingot-metal/ingot/agent/job"
+	"github.com/ingot-metal/ingot/imaging/manifest"
 	"github.com/ingot-metal/ingot/proto/agent"
 )
 
@@ -112,4 +115,33 @@ func answers(address string) bool {
 	}
 	_ = c.Close() // it was only asked whether somebody is there
 	return true
+}
+
+// TestPrivateImageIsRelayedByTLSAlone: frames that came over TLS are passed on over
+// TLS, to whoever shows a certificate, or to nobody.
+func TestPrivateImageIsRelayedByTLSAlone(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		url  string
+		tls  bool
+		pool *x509.CertPool
+		want string // what the URL begins with; empty: no relay
+	}{
+		"public":                    {"http://10.0.0.1/x", false, x509.NewCertPool(), "http:"},
+		"as ordered":                {"http://10.0.0.1/x", true, x509.NewCertPool(), "https:"},
+		"private":                   {"https://10.0.0.1/x", false, x509.NewCertPool(), "https:"},
+		"private, and no authority": {"https://10.0.0.1/x", false, nil, ""},
+	} {
+		d := &deploy{manifest: &manifest.Manifest{}, order: &agent.DeployJob{FrameUrls: []string{c.url}, Relay: &agent.Relay{Key: bytes.Repeat([]byte{7}, 32), Tls: c.tls}}}
+		d.machine.Relay = &Relay{MachineID: "machine-a", Certificate: func() *tls.Certificate { return nil }, Authority: func() *x509.CertPool { return c.pool }}
+		d.joinRelay(&job.Run{Log: slog.New(slog.DiscardHandler)})
+		got := ""
+		if d.relay != nil {
+			got = d.relay.node.URL(&net.TCPAddr{Port: 4000})
+			d.leaveRelay()
+		}
+		if (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s: served at %q, want %q", name, got, c.want)
+		}
+	}
 }

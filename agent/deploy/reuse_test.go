@@ -2,10 +2,14 @@ package deploy
 
 import (
 	"bytes"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/ingot-metal/ingot/agent/job"
 	"github.com/ingot-metal/ingot/proto/agent"
 )
 
@@ -61,5 +65,25 @@ func TestReadBackAsOrdered(t *testing.T) {
 			}
 			b.checkDisk(1)
 		})
+	}
+}
+
+// A controller with a bad copy costs nothing while another one has a good one.
+func TestDeployBesideABadCopy(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, makeImage(t, gptScript))
+	bad := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(make([]byte, 64<<20)))
+	}))
+	t.Cleanup(bad.Close)
+	b.order.FrameUrls = []string{bad.URL, b.image.url}
+	result, _ := b.deploy(1)
+	if result.Outcome != agent.Outcome_OUTCOME_SUCCEEDED || !result.GetDeploy().Verified {
+		t.Fatalf("got %v", result)
+	}
+	b.checkDisk(1)
+	b.order.FrameUrls = []string{bad.URL}
+	if result, _ := b.deploy(1); job.Reason(result.Reason) != job.ReasonImageDigest {
+		t.Errorf("alone: got %v", result)
 	}
 }
