@@ -155,6 +155,11 @@ func TestImageGrant(t *testing.T) {
 		storetest.Exec(t, s, tc.undo)
 	}
 	ask("open again", reader, digest, "")
+	// What is not known to be public is not given away as if it were.
+	storetest.Exec(t, s, "DELETE FROM image WHERE digest = $1", digest)
+	if g, err := s.ImageGrant(t.Context(), reader, digest); err != nil || g.Refused == "" && !g.Private {
+		t.Errorf("an image without a row: got %+v, %v; want it private or refused", g, err)
+	}
 	bootUp(t, s, mac(1), "")
 	ask("after another boot", reader, digest, "another boot")
 }

@@ -37,7 +37,7 @@ SELECT CASE
         WHEN o.state NOT IN ('pending', 'delivered') OR p.state NOT IN ('pending', 'running') OR m.operation_id IS DISTINCT FROM p.id
             OR p.wish_generation <> o.wish_generation THEN 'its deploy has ended'
         ELSE '' END,
-    coalesce(i.private, false), p.project_id || '/' || p.requested_by
+    coalesce(i.private, true), p.project_id || '/' || p.requested_by
 FROM machine_order o
 JOIN machine m ON m.id = o.machine_id
 JOIN operation p ON p.id = o.operation_id
