@@ -170,7 +170,7 @@ func (pl *pull) fetchAll(ctx context.Context, f *os.File, src fetch.Source, sour
 	group, working := errgroup.WithContext(ctx)
 	for range pullWorkers {
 		group.Go(func() error {
-			buf := make([]byte, 0, runBytes)
+			var buf []byte // as long as the longest piece so far
 			for {
 				first, last := pl.next()
 				if first == last {
