@@ -48,7 +48,7 @@ var metadata = []netip.Addr{
 var (
 	private = prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15", "fc00::/7", "fec0::/10")
 	// special are addresses that no mirror has (IANA's special-purpose registries).
-	special = prefixes("0.0.0.0/8", "192.0.0.0/24", "240.0.0.0/4", "::/128", "100::/64", "64:ff9b:1::/48", "2001::/32")
+	special = prefixes("0.0.0.0/8", "192.0.0.0/24", "240.0.0.0/4", "::/96", "100::/64", "64:ff9b:1::/48", "2001::/32")
 	nat64   = netip.MustParsePrefix("64:ff9b::/96")
 	sixToV4 = netip.MustParsePrefix("2002::/16")
 )

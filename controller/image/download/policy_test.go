@@ -22,7 +22,7 @@ func TestAddresses(t *testing.T) {
 		"loopback":               "127.0.0.1 127.9.9.9 ::1 ::ffff:127.0.0.1 64:ff9b::7f00:1 2002:7f00:1::",
 		"link-local":             "169.254.169.254 169.254.0.1 fe80::1 fe80::1%eth0 ::ffff:169.254.169.254 64:ff9b::a9fe:a9fe",
 		"metadata":               "fd00:ec2::254 100.100.100.200 192.0.0.192 168.63.129.16",
-		"no address of a server": "0.0.0.0 0.1.2.3 :: 224.0.0.1 ff02::1 255.255.255.255 240.0.0.1 2001:0:1::",
+		"no address of a server": "0.0.0.0 0.1.2.3 :: ::7f00:1 224.0.0.1 ff02::1 255.255.255.255 240.0.0.1 2001:0:1::",
 	} {
 		for s := range strings.FieldsSeq(list) {
 			if _, err := (Policy{}).zoneOf(netip.MustParseAddr(s)); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), want) {
