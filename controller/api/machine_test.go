@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/ingot-metal/ingot/controller/store/storetest"
 	"github.com/ingot-metal/ingot/proto/operator"
 )
 
@@ -209,4 +210,25 @@ func TestEventWatchHasNoGap(t *testing.T) {
 		_, err = bad.Recv()
 	}
 	wantRefusal(t, "a bad resume token", err, codes.InvalidArgument, "resume token")
+}
+
+// TestMachineThatIsWanted: what comes before a deletion, and how to do without.
+func TestMachineThatIsWanted(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	m := s.ready(1)
+	_, err := s.machines.MachineRelease(t.Context(), &operator.MachineReleaseRequest{Machine: m.GetId(), DryRun: true})
+	wantRefusal(t, "release of a ready machine", err, codes.FailedPrecondition, "is ready: there is nothing to release")
+	if _, err := s.machines.MachineCommission(t.Context(), &operator.MachineCommissionRequest{Machine: m.GetId()}); err != nil {
+		t.Fatal(err)
+	}
+	storetest.Exec(t, s.store, `UPDATE machine SET state = 'commissioning', outcome = 'running', deadline_at = now() + interval '1 hour' WHERE id = $1`, m.GetId())
+	_, err = s.machines.MachineDelete(t.Context(), &operator.MachineDeleteRequest{Machine: m.GetId()})
+	wantRefusal(t, "while commissioning", err, codes.FailedPrecondition, "cancel it", "ingot machine delete "+m.GetId()+" --force")
+	storetest.Exec(t, s.store, `UPDATE machine SET state = 'deployed', outcome = 'none', deadline_at = NULL WHERE id = $1`, m.GetId())
+	_, err = s.machines.MachineDelete(t.Context(), &operator.MachineDeleteRequest{Machine: m.GetId()})
+	wantRefusal(t, "while deployed", err, codes.FailedPrecondition, "ingot machine release "+m.GetId()+" --erase", "--force")
+	if _, err := s.machines.MachineDelete(t.Context(), &operator.MachineDeleteRequest{Machine: m.GetId(), Force: true}); err != nil {
+		t.Error(err)
+	}
 }

@@ -251,7 +251,10 @@ func refusal(m machine.Machine, kind machine.OperationKind) error {
 	case m.State == machine.Enrolled:
 		return fault.New(fault.Precondition, "machine %s is enrolled and its hardware is not known yet: ingot machine commission %s", m.ID, m.ID)
 	}
-	return fault.New(fault.Precondition, "machine %s is %s (%s), in which %s cannot be asked for", m.ID, m.State, m.Outcome, kind)
+	if m.State == machine.Ready && kind == machine.OperationRelease {
+		return fault.New(fault.Precondition, "machine %s is ready: there is nothing to release", m.ID)
+	}
+	return fault.New(fault.Precondition, "machine %s is %s and cannot be asked for %s", m.ID, m.State, kind)
 }
 
 // MachineRelease takes a machine back and erases its disks. It must be said that

@@ -111,7 +111,7 @@ func key(d machine.Disk) string {
 func List(disks []machine.Disk) string {
 	var names []string
 	for _, d := range disks {
-		names = append(names, fmt.Sprintf("%s (%s, %s, %.1f GB)", d.Name, d.Model, key(d), float64(d.SizeBytes)/1e9))
+		names = append(names, fmt.Sprintf("%s (%s, %s, %.1f GiB)", d.Name, d.Model, key(d), float64(d.SizeBytes)/(1<<30)))
 	}
 	return strings.Join(names, ", ")
 }

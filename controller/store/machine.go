@@ -240,36 +240,6 @@ func (s *Store) MachineApprove(ctx context.Context, id machine.ID, newName, acto
 	return s.MachineGet(ctx, string(id))
 }
 
-// MachineDelete forgets a machine. Its events, erase receipts and lines of audit
-// stay, as does what its disks hold. A machine that is deployed or worked on
-// needs force.
-func (s *Store) MachineDelete(ctx context.Context, id machine.ID, force bool, actor string) error {
-	err := s.tx(ctx, "delete machine "+string(id), func(tx pgx.Tx) error {
-		m, err := s.machineLock(ctx, tx, id)
-		if err != nil {
-			return err
-		}
-		rule, _ := machine.RuleOf(m.state)
-		busy := m.outcome == machine.OutcomeRunning || m.state == machine.Deployed || rule.Passing
-		if busy && !force {
-			return fault.New(fault.Precondition, "machine %s is %s: release it first, or delete it with force", id, m.state)
-		}
-		detail := map[string]string{"hostname": m.hostname, "state": string(m.state)}
-		if _, err := s.auditAdd(ctx, tx, actor, "machine.delete", string(id), detail); err != nil {
-			return err
-		}
-		if err := s.eventAdd(ctx, tx, id, machine.Event{Kind: machine.EventAudit, Text: "deleted by " + actor, Detail: detail}); err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, s.sql.Get("MachineDelete"), id)
-		return err
-	})
-	if err == nil {
-		s.changed(id)
-	}
-	return err
-}
-
 // MachineNudge makes the engine look at the machine soon. A machine that is not
 // there is no error.
 func (s *Store) MachineNudge(ctx context.Context, id machine.ID) error {

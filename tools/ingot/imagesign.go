@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -223,6 +224,9 @@ func (c *cli) newPassword() (string, error) {
 // newFile writes a file that must not be there.
 func newFile(path string, data []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s is there already, and keys are not written over; name other files with --key and --public", path)
+	}
 	if err != nil {
 		return err
 	}
