@@ -43,7 +43,7 @@ func (s *Server) gateway() error {
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		operator.RegisterMachineServiceHandler, operator.RegisterOperationServiceHandler, operator.RegisterImageServiceHandler,
 		operator.RegisterPoolServiceHandler, operator.RegisterEventServiceHandler, operator.RegisterLeaseServiceHandler,
-		operator.RegisterTokenServiceHandler,
+		operator.RegisterTokenServiceHandler, operator.RegisterSettingServiceHandler,
 	} {
 		if err := register(context.Background(), mux, conn); err != nil {
 			return errors.Join(fmt.Errorf("open the REST gateway: %w", err), conn.Close())

@@ -72,6 +72,7 @@ type Server struct {
 	operator.UnimplementedEventServiceServer
 	operator.UnimplementedLeaseServiceServer
 	operator.UnimplementedTokenServiceServer
+	operator.UnimplementedSettingServiceServer
 
 	c        Config
 	log      *slog.Logger
@@ -107,6 +108,7 @@ func New(c Config) (*Server, error) {
 	operator.RegisterEventServiceServer(s.grpc, s)
 	operator.RegisterLeaseServiceServer(s.grpc, s)
 	operator.RegisterTokenServiceServer(s.grpc, s)
+	operator.RegisterSettingServiceServer(s.grpc, s)
 	if err := s.gateway(); err != nil {
 		return nil, err
 	}

@@ -59,6 +59,9 @@ type Store interface {
 	TrustedKeyAdd(ctx context.Context, k store.TrustedKey, actor string) error
 	TrustedKeyDelete(ctx context.Context, name, actor string) error
 
+	RetentionGet(ctx context.Context) ([]store.Limit, error)
+	RetentionSet(ctx context.Context, name string, n int, actor string) error
+
 	TokenList(ctx context.Context, all bool) ([]store.Token, error)
 	TokenCreate(ctx context.Context, name string, expires time.Time, actor string) (seal.Secret, error)
 	TokenRevoke(ctx context.Context, name, actor string) error

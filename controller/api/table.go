@@ -52,6 +52,9 @@ func Methods() auth.Table {
 
 		operator.LeaseService_LeaseList_FullMethodName: auth.Operator,
 
+		operator.SettingService_SettingList_FullMethodName: auth.Operator,
+		operator.SettingService_SettingSet_FullMethodName:  auth.Operator,
+
 		operator.TokenService_TokenList_FullMethodName:   auth.Operator,
 		operator.TokenService_TokenCreate_FullMethodName: auth.Operator,
 		operator.TokenService_TokenRevoke_FullMethodName: auth.Operator,

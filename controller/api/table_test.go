@@ -17,7 +17,7 @@ import (
 var services = []*grpc.ServiceDesc{
 	&operator.MachineService_ServiceDesc, &operator.OperationService_ServiceDesc, &operator.ImageService_ServiceDesc,
 	&operator.PoolService_ServiceDesc, &operator.EventService_ServiceDesc, &operator.LeaseService_ServiceDesc,
-	&operator.TokenService_ServiceDesc,
+	&operator.TokenService_ServiceDesc, &operator.SettingService_ServiceDesc,
 }
 
 func methods() (unary, streams []string) {
@@ -72,7 +72,7 @@ func TestNobodyWithoutToken(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/v1/machines", "/v1/operations", "/v1/images", "/v1/events", "/v1/leases", "/v1/tokens", "/metrics"} {
+	for _, path := range []string{"/v1/machines", "/v1/operations", "/v1/images", "/v1/events", "/v1/leases", "/v1/tokens", "/v1/settings", "/metrics"} {
 		if code, text := s.rest("GET", path, "", nil); code != 401 {
 			t.Errorf("GET %s without a token: %d %s", path, code, text)
 		}

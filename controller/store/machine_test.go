@@ -184,18 +184,3 @@ func TestImages(t *testing.T) {
 	_, err := s.ImageGet(t.Context(), "no such")
 	wantKind(t, err, fault.NotFound)
 }
-
-func TestSettings(t *testing.T) {
-	t.Parallel()
-	s := storetest.New(t)
-	var got map[string]int
-	wantKind(t, s.SettingGet(t.Context(), "x", &got), fault.NotFound)
-	for _, n := range []int{1, 2} {
-		if err := s.SettingSet(t.Context(), "x", map[string]int{"n": n}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := s.SettingGet(t.Context(), "x", &got); err != nil || got["n"] != 2 {
-		t.Errorf("got %v, %v", got, err)
-	}
-}

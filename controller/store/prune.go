@@ -26,45 +26,6 @@ const (
 	sessionDays, certificateDays = 1, 7
 )
 
-// Retention says how long history is kept, in days and in rows a machine; zero
-// takes the default, a negative number keeps for ever. The setting "retention"
-// holds it. Inventories are bounded when they are stored (the newest twenty of a
-// machine), and erase receipts are never pruned.
-type Retention struct {
-	EventDays        int `json:"event_days"`         // 400
-	EventsPerMachine int `json:"events_per_machine"` // 100000
-	TestDays         int `json:"test_days"`          // 400
-	TestsPerMachine  int `json:"tests_per_machine"`  // 10000
-	OrderDays        int `json:"order_days"`         // 60: orders of operations that have ended
-	OperationDays    int `json:"operation_days"`     // 400
-	LeaseDays        int `json:"lease_days"`         // 90 after their end
-	AuditDays        int `json:"audit_days"`         // 2000
-}
-
-func (r Retention) withDefaults() Retention {
-	for _, f := range []struct {
-		field *int
-		value int
-	}{
-		{&r.EventDays, 400}, {&r.EventsPerMachine, 100_000}, {&r.TestDays, 400}, {&r.TestsPerMachine, 10_000},
-		{&r.OrderDays, 60}, {&r.OperationDays, 400}, {&r.LeaseDays, 90}, {&r.AuditDays, 2000},
-	} {
-		if *f.field == 0 {
-			*f.field = f.value
-		}
-	}
-	return r
-}
-
-// days is an age; nil is for ever.
-func days(n int) *time.Duration {
-	if n < 0 {
-		return nil
-	}
-	age := time.Duration(n) * 24 * time.Hour
-	return &age
-}
-
 // runPrune prunes when it is time and no other controller does.
 func (s *Store) runPrune(ctx context.Context) {
 	for {
@@ -86,11 +47,11 @@ func (s *Store) Prune(ctx context.Context) (int64, error) {
 	if err != nil || tag.RowsAffected() == 0 {
 		return 0, wrap(err, "claim the pruning")
 	}
-	var keep Retention
-	if err := s.SettingGet(ctx, "retention", &keep); err != nil && !fault.Is(err, fault.NotFound) {
+	keep, err := s.retention(ctx)
+	if err != nil {
 		return 0, err
 	}
-	p := &pruner{s: s, holder: holder, keep: keep.withDefaults()}
+	p := &pruner{s: s, holder: holder, keep: keep}
 	if err := p.run(ctx); err != nil {
 		return p.gone, err // the claim runs out, and somebody goes on
 	}

@@ -109,8 +109,10 @@ func TestRetentionIsASetting(t *testing.T) {
 	s := held(t)
 	m := added(t, s, mac(1))
 	lines(t, s, m.ID, 999)
-	if err := s.SettingSet(t.Context(), "retention", store.Retention{EventsPerMachine: 300, EventDays: -1}); err != nil {
-		t.Fatal(err)
+	for name, n := range map[string]int{"events_per_machine": 300, "event_days": -1} {
+		if err := s.RetentionSet(t.Context(), name, n, "alice"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	storetest.ClockHold(t, s, epoch.Add(10000*day))
 	if n := count(t, s, "SELECT count(*) FROM event"); n != 1000 {

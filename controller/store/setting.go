@@ -41,9 +41,9 @@ func (s *Store) Authority(ctx context.Context, make func() (certificate, key []b
 	return certificate, key, err
 }
 
-// SettingGet reads a setting into value, a pointer; fault.NotFound when it was
+// settingGet reads a setting into value, a pointer; fault.NotFound when it was
 // never set.
-func (s *Store) SettingGet(ctx context.Context, key string, value any) error {
+func (s *Store) settingGet(ctx context.Context, key string, value any) error {
 	var text []byte
 	err := s.pool.QueryRow(ctx, s.sql.Get("SettingGet"), key).Scan(&text)
 	if err == pgx.ErrNoRows {
@@ -53,14 +53,4 @@ func (s *Store) SettingGet(ctx context.Context, key string, value any) error {
 		return wrap(err, "read setting %s", key)
 	}
 	return json.Unmarshal(text, value)
-}
-
-// SettingSet writes a setting, encoded as JSON.
-func (s *Store) SettingSet(ctx context.Context, key string, value any) error {
-	text, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("encode setting %s: %w", key, err)
-	}
-	_, err = s.pool.Exec(ctx, s.sql.Get("SettingSet"), key, text)
-	return wrap(err, "write setting %s", key)
 }

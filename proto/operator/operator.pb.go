@@ -5189,6 +5189,209 @@ func (x *TokenRevokeRequest) GetForce() bool {
 	return false
 }
 
+type Setting struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Such as retention.event_days.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What is in force: a number, or forever.
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	DefaultValue  string `protobuf:"bytes,3,opt,name=default_value,json=defaultValue,proto3" json:"default_value,omitempty"`
+	Meaning       string `protobuf:"bytes,4,opt,name=meaning,proto3" json:"meaning,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setting) Reset() {
+	*x = Setting{}
+	mi := &file_operator_operator_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setting) ProtoMessage() {}
+
+func (x *Setting) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setting.ProtoReflect.Descriptor instead.
+func (*Setting) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *Setting) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Setting) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Setting) GetDefaultValue() string {
+	if x != nil {
+		return x.DefaultValue
+	}
+	return ""
+}
+
+func (x *Setting) GetMeaning() string {
+	if x != nil {
+		return x.Meaning
+	}
+	return ""
+}
+
+type SettingListRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettingListRequest) Reset() {
+	*x = SettingListRequest{}
+	mi := &file_operator_operator_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettingListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettingListRequest) ProtoMessage() {}
+
+func (x *SettingListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettingListRequest.ProtoReflect.Descriptor instead.
+func (*SettingListRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{72}
+}
+
+type SettingListResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settings      []*Setting             `protobuf:"bytes,1,rep,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettingListResponse) Reset() {
+	*x = SettingListResponse{}
+	mi := &file_operator_operator_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettingListResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettingListResponse) ProtoMessage() {}
+
+func (x *SettingListResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettingListResponse.ProtoReflect.Descriptor instead.
+func (*SettingListResponse) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *SettingListResponse) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+type SettingSetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// A whole number above 0, forever, or default.
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettingSetRequest) Reset() {
+	*x = SettingSetRequest{}
+	mi := &file_operator_operator_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettingSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettingSetRequest) ProtoMessage() {}
+
+func (x *SettingSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_operator_operator_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettingSetRequest.ProtoReflect.Descriptor instead.
+func (*SettingSetRequest) Descriptor() ([]byte, []int) {
+	return file_operator_operator_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *SettingSetRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SettingSetRequest) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 var File_operator_operator_proto protoreflect.FileDescriptor
 
 const file_operator_operator_proto_rawDesc = "" +
@@ -5637,7 +5840,18 @@ const file_operator_operator_proto_rawDesc = "" +
 	"\x05token\x18\x02 \x01(\v2\x18.ingot.operator.v1.TokenR\x05token\">\n" +
 	"\x12TokenRevokeRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05force\x18\x02 \x01(\bR\x05force*\xd4\x01\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"r\n" +
+	"\aSetting\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12#\n" +
+	"\rdefault_value\x18\x03 \x01(\tR\fdefaultValue\x12\x18\n" +
+	"\ameaning\x18\x04 \x01(\tR\ameaning\"\x14\n" +
+	"\x12SettingListRequest\"M\n" +
+	"\x13SettingListResponse\x126\n" +
+	"\bsettings\x18\x01 \x03(\v2\x1a.ingot.operator.v1.SettingR\bsettings\"=\n" +
+	"\x11SettingSetRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value*\xd4\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTATE_ENROLLED\x10\x01\x12\x17\n" +
@@ -5712,7 +5926,11 @@ const file_operator_operator_proto_rawDesc = "" +
 	"/v1/tokens\x12s\n" +
 	"\vTokenCreate\x12%.ingot.operator.v1.TokenCreateRequest\x1a&.ingot.operator.v1.TokenCreateResponse\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
 	"/v1/tokens\x12g\n" +
-	"\vTokenRevoke\x12%.ingot.operator.v1.TokenRevokeRequest\x1a\x16.google.protobuf.Empty\"\x19\x82\xd3\xe4\x93\x02\x13*\x11/v1/tokens/{name}B-Z+github.com/ingot-metal/ingot/proto/operatorb\x06proto3"
+	"\vTokenRevoke\x12%.ingot.operator.v1.TokenRevokeRequest\x1a\x16.google.protobuf.Empty\"\x19\x82\xd3\xe4\x93\x02\x13*\x11/v1/tokens/{name}2\xf4\x01\n" +
+	"\x0eSettingService\x12r\n" +
+	"\vSettingList\x12%.ingot.operator.v1.SettingListRequest\x1a&.ingot.operator.v1.SettingListResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/settings\x12n\n" +
+	"\n" +
+	"SettingSet\x12$.ingot.operator.v1.SettingSetRequest\x1a\x1a.ingot.operator.v1.Setting\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\x1a\x13/v1/settings/{name}B-Z+github.com/ingot-metal/ingot/proto/operatorb\x06proto3"
 
 var (
 	file_operator_operator_proto_rawDescOnce sync.Once
@@ -5727,7 +5945,7 @@ func file_operator_operator_proto_rawDescGZIP() []byte {
 }
 
 var file_operator_operator_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_operator_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_operator_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_operator_operator_proto_goTypes = []any{
 	(State)(0),                       // 0: ingot.operator.v1.State
 	(PowerAction)(0),                 // 1: ingot.operator.v1.PowerAction
@@ -5802,47 +6020,51 @@ var file_operator_operator_proto_goTypes = []any{
 	(*TokenCreateRequest)(nil),       // 70: ingot.operator.v1.TokenCreateRequest
 	(*TokenCreateResponse)(nil),      // 71: ingot.operator.v1.TokenCreateResponse
 	(*TokenRevokeRequest)(nil),       // 72: ingot.operator.v1.TokenRevokeRequest
-	nil,                              // 73: ingot.operator.v1.Event.DetailEntry
-	(hardware.BootMode)(0),           // 74: ingot.hardware.v1.BootMode
-	(*timestamppb.Timestamp)(nil),    // 75: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 76: google.protobuf.Duration
-	(*emptypb.Empty)(nil),            // 77: google.protobuf.Empty
-	(*hardware.Collection)(nil),      // 78: ingot.hardware.v1.Collection
+	(*Setting)(nil),                  // 73: ingot.operator.v1.Setting
+	(*SettingListRequest)(nil),       // 74: ingot.operator.v1.SettingListRequest
+	(*SettingListResponse)(nil),      // 75: ingot.operator.v1.SettingListResponse
+	(*SettingSetRequest)(nil),        // 76: ingot.operator.v1.SettingSetRequest
+	nil,                              // 77: ingot.operator.v1.Event.DetailEntry
+	(hardware.BootMode)(0),           // 78: ingot.hardware.v1.BootMode
+	(*timestamppb.Timestamp)(nil),    // 79: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 80: google.protobuf.Duration
+	(*emptypb.Empty)(nil),            // 81: google.protobuf.Empty
+	(*hardware.Collection)(nil),      // 82: ingot.hardware.v1.Collection
 }
 var file_operator_operator_proto_depIdxs = []int32{
 	0,  // 0: ingot.operator.v1.Machine.state:type_name -> ingot.operator.v1.State
 	3,  // 1: ingot.operator.v1.Machine.nics:type_name -> ingot.operator.v1.NIC
 	4,  // 2: ingot.operator.v1.Machine.disks:type_name -> ingot.operator.v1.Disk
 	21, // 3: ingot.operator.v1.Machine.bmc:type_name -> ingot.operator.v1.BMC
-	74, // 4: ingot.operator.v1.Machine.boot_mode:type_name -> ingot.hardware.v1.BootMode
+	78, // 4: ingot.operator.v1.Machine.boot_mode:type_name -> ingot.hardware.v1.BootMode
 	8,  // 5: ingot.operator.v1.Machine.deployment:type_name -> ingot.operator.v1.Deployment
 	7,  // 6: ingot.operator.v1.Machine.warnings:type_name -> ingot.operator.v1.Warning
-	75, // 7: ingot.operator.v1.Machine.created_at:type_name -> google.protobuf.Timestamp
-	75, // 8: ingot.operator.v1.Machine.state_since:type_name -> google.protobuf.Timestamp
-	75, // 9: ingot.operator.v1.Machine.deadline_at:type_name -> google.protobuf.Timestamp
+	79, // 7: ingot.operator.v1.Machine.created_at:type_name -> google.protobuf.Timestamp
+	79, // 8: ingot.operator.v1.Machine.state_since:type_name -> google.protobuf.Timestamp
+	79, // 9: ingot.operator.v1.Machine.deadline_at:type_name -> google.protobuf.Timestamp
 	6,  // 10: ingot.operator.v1.Machine.lost_disks:type_name -> ingot.operator.v1.LostDisk
 	5,  // 11: ingot.operator.v1.Disk.holds_data:type_name -> ingot.operator.v1.DiskData
-	75, // 12: ingot.operator.v1.DiskData.since:type_name -> google.protobuf.Timestamp
+	79, // 12: ingot.operator.v1.DiskData.since:type_name -> google.protobuf.Timestamp
 	5,  // 13: ingot.operator.v1.LostDisk.holds_data:type_name -> ingot.operator.v1.DiskData
-	75, // 14: ingot.operator.v1.Deployment.proven_at:type_name -> google.protobuf.Timestamp
-	76, // 15: ingot.operator.v1.Deployment.flushed_after:type_name -> google.protobuf.Duration
-	76, // 16: ingot.operator.v1.Deployment.verified_after:type_name -> google.protobuf.Duration
+	79, // 14: ingot.operator.v1.Deployment.proven_at:type_name -> google.protobuf.Timestamp
+	80, // 15: ingot.operator.v1.Deployment.flushed_after:type_name -> google.protobuf.Duration
+	80, // 16: ingot.operator.v1.Deployment.verified_after:type_name -> google.protobuf.Duration
 	2,  // 17: ingot.operator.v1.MachineListResponse.machines:type_name -> ingot.operator.v1.Machine
 	20, // 18: ingot.operator.v1.MachineAddRequest.bmc:type_name -> ingot.operator.v1.BMCAccess
 	1,  // 19: ingot.operator.v1.MachinePowerRequest.action:type_name -> ingot.operator.v1.PowerAction
 	20, // 20: ingot.operator.v1.BMCSetRequest.access:type_name -> ingot.operator.v1.BMCAccess
 	21, // 21: ingot.operator.v1.BMCTestResponse.bmc:type_name -> ingot.operator.v1.BMC
-	76, // 22: ingot.operator.v1.BMCTestResponse.elapsed:type_name -> google.protobuf.Duration
-	75, // 23: ingot.operator.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
-	75, // 24: ingot.operator.v1.Operation.finished_at:type_name -> google.protobuf.Timestamp
+	80, // 22: ingot.operator.v1.BMCTestResponse.elapsed:type_name -> google.protobuf.Duration
+	79, // 23: ingot.operator.v1.Operation.created_at:type_name -> google.protobuf.Timestamp
+	79, // 24: ingot.operator.v1.Operation.finished_at:type_name -> google.protobuf.Timestamp
 	26, // 25: ingot.operator.v1.Operation.progress:type_name -> ingot.operator.v1.Progress
 	27, // 26: ingot.operator.v1.Operation.steps:type_name -> ingot.operator.v1.Step
 	4,  // 27: ingot.operator.v1.Operation.disks:type_name -> ingot.operator.v1.Disk
 	8,  // 28: ingot.operator.v1.Operation.deployment:type_name -> ingot.operator.v1.Deployment
-	75, // 29: ingot.operator.v1.Step.started_at:type_name -> google.protobuf.Timestamp
-	75, // 30: ingot.operator.v1.Step.finished_at:type_name -> google.protobuf.Timestamp
+	79, // 29: ingot.operator.v1.Step.started_at:type_name -> google.protobuf.Timestamp
+	79, // 30: ingot.operator.v1.Step.finished_at:type_name -> google.protobuf.Timestamp
 	25, // 31: ingot.operator.v1.OperationListResponse.operations:type_name -> ingot.operator.v1.Operation
-	75, // 32: ingot.operator.v1.Image.created_at:type_name -> google.protobuf.Timestamp
+	79, // 32: ingot.operator.v1.Image.created_at:type_name -> google.protobuf.Timestamp
 	33, // 33: ingot.operator.v1.Image.signatures:type_name -> ingot.operator.v1.ImageSignature
 	32, // 34: ingot.operator.v1.ImageListResponse.images:type_name -> ingot.operator.v1.Image
 	38, // 35: ingot.operator.v1.ImageImportRequest.header:type_name -> ingot.operator.v1.ImageHeader
@@ -5850,107 +6072,112 @@ var file_operator_operator_proto_depIdxs = []int32{
 	32, // 37: ingot.operator.v1.ImageImportURLResponse.image:type_name -> ingot.operator.v1.Image
 	32, // 38: ingot.operator.v1.ImagePruneResponse.images:type_name -> ingot.operator.v1.Image
 	32, // 39: ingot.operator.v1.ImagePruneResponse.in_use:type_name -> ingot.operator.v1.Image
-	75, // 40: ingot.operator.v1.TrustedKey.created_at:type_name -> google.protobuf.Timestamp
+	79, // 40: ingot.operator.v1.TrustedKey.created_at:type_name -> google.protobuf.Timestamp
 	49, // 41: ingot.operator.v1.TrustedKeyListResponse.keys:type_name -> ingot.operator.v1.TrustedKey
-	75, // 42: ingot.operator.v1.Pool.created_at:type_name -> google.protobuf.Timestamp
+	79, // 42: ingot.operator.v1.Pool.created_at:type_name -> google.protobuf.Timestamp
 	54, // 43: ingot.operator.v1.PoolListResponse.pools:type_name -> ingot.operator.v1.Pool
-	75, // 44: ingot.operator.v1.Event.at:type_name -> google.protobuf.Timestamp
-	73, // 45: ingot.operator.v1.Event.detail:type_name -> ingot.operator.v1.Event.DetailEntry
+	79, // 44: ingot.operator.v1.Event.at:type_name -> google.protobuf.Timestamp
+	77, // 45: ingot.operator.v1.Event.detail:type_name -> ingot.operator.v1.Event.DetailEntry
 	60, // 46: ingot.operator.v1.EventListResponse.events:type_name -> ingot.operator.v1.Event
-	75, // 47: ingot.operator.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
+	79, // 47: ingot.operator.v1.Lease.expires_at:type_name -> google.protobuf.Timestamp
 	64, // 48: ingot.operator.v1.LeaseListResponse.leases:type_name -> ingot.operator.v1.Lease
-	75, // 49: ingot.operator.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	75, // 50: ingot.operator.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	75, // 51: ingot.operator.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
-	75, // 52: ingot.operator.v1.Token.ended_at:type_name -> google.protobuf.Timestamp
+	79, // 49: ingot.operator.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	79, // 50: ingot.operator.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	79, // 51: ingot.operator.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
+	79, // 52: ingot.operator.v1.Token.ended_at:type_name -> google.protobuf.Timestamp
 	67, // 53: ingot.operator.v1.TokenListResponse.tokens:type_name -> ingot.operator.v1.Token
-	75, // 54: ingot.operator.v1.TokenCreateRequest.expires_at:type_name -> google.protobuf.Timestamp
+	79, // 54: ingot.operator.v1.TokenCreateRequest.expires_at:type_name -> google.protobuf.Timestamp
 	67, // 55: ingot.operator.v1.TokenCreateResponse.token:type_name -> ingot.operator.v1.Token
-	9,  // 56: ingot.operator.v1.MachineService.MachineList:input_type -> ingot.operator.v1.MachineListRequest
-	11, // 57: ingot.operator.v1.MachineService.MachineGet:input_type -> ingot.operator.v1.MachineGetRequest
-	12, // 58: ingot.operator.v1.MachineService.MachineAdd:input_type -> ingot.operator.v1.MachineAddRequest
-	14, // 59: ingot.operator.v1.MachineService.MachineApprove:input_type -> ingot.operator.v1.MachineApproveRequest
-	13, // 60: ingot.operator.v1.MachineService.MachineSet:input_type -> ingot.operator.v1.MachineSetRequest
-	15, // 61: ingot.operator.v1.MachineService.MachineDelete:input_type -> ingot.operator.v1.MachineDeleteRequest
-	16, // 62: ingot.operator.v1.MachineService.MachineCommission:input_type -> ingot.operator.v1.MachineCommissionRequest
-	17, // 63: ingot.operator.v1.MachineService.MachineDeploy:input_type -> ingot.operator.v1.MachineDeployRequest
-	18, // 64: ingot.operator.v1.MachineService.MachineRelease:input_type -> ingot.operator.v1.MachineReleaseRequest
-	19, // 65: ingot.operator.v1.MachineService.MachinePower:input_type -> ingot.operator.v1.MachinePowerRequest
-	11, // 66: ingot.operator.v1.MachineService.MachineCollection:input_type -> ingot.operator.v1.MachineGetRequest
-	22, // 67: ingot.operator.v1.MachineService.BMCSet:input_type -> ingot.operator.v1.BMCSetRequest
-	23, // 68: ingot.operator.v1.MachineService.BMCTest:input_type -> ingot.operator.v1.BMCTestRequest
-	28, // 69: ingot.operator.v1.OperationService.OperationGet:input_type -> ingot.operator.v1.OperationGetRequest
-	29, // 70: ingot.operator.v1.OperationService.OperationList:input_type -> ingot.operator.v1.OperationListRequest
-	28, // 71: ingot.operator.v1.OperationService.OperationWatch:input_type -> ingot.operator.v1.OperationGetRequest
-	31, // 72: ingot.operator.v1.OperationService.OperationCancel:input_type -> ingot.operator.v1.OperationCancelRequest
-	34, // 73: ingot.operator.v1.ImageService.ImageList:input_type -> ingot.operator.v1.ImageListRequest
-	36, // 74: ingot.operator.v1.ImageService.ImageGet:input_type -> ingot.operator.v1.ImageGetRequest
-	37, // 75: ingot.operator.v1.ImageService.ImageImport:input_type -> ingot.operator.v1.ImageImportRequest
-	39, // 76: ingot.operator.v1.ImageService.ImageImportURL:input_type -> ingot.operator.v1.ImageImportURLRequest
-	41, // 77: ingot.operator.v1.ImageService.ImageExport:input_type -> ingot.operator.v1.ImageExportRequest
-	36, // 78: ingot.operator.v1.ImageService.ImageVerify:input_type -> ingot.operator.v1.ImageGetRequest
-	44, // 79: ingot.operator.v1.ImageService.ImageSign:input_type -> ingot.operator.v1.ImageSignRequest
-	45, // 80: ingot.operator.v1.ImageService.ImageUnsign:input_type -> ingot.operator.v1.ImageUnsignRequest
-	46, // 81: ingot.operator.v1.ImageService.ImageDelete:input_type -> ingot.operator.v1.ImageDeleteRequest
-	47, // 82: ingot.operator.v1.ImageService.ImagePrune:input_type -> ingot.operator.v1.ImagePruneRequest
-	50, // 83: ingot.operator.v1.ImageService.TrustedKeyList:input_type -> ingot.operator.v1.TrustedKeyListRequest
-	52, // 84: ingot.operator.v1.ImageService.TrustedKeyAdd:input_type -> ingot.operator.v1.TrustedKeyAddRequest
-	53, // 85: ingot.operator.v1.ImageService.TrustedKeyDelete:input_type -> ingot.operator.v1.TrustedKeyDeleteRequest
-	55, // 86: ingot.operator.v1.PoolService.PoolList:input_type -> ingot.operator.v1.PoolListRequest
-	57, // 87: ingot.operator.v1.PoolService.PoolAdd:input_type -> ingot.operator.v1.PoolAddRequest
-	58, // 88: ingot.operator.v1.PoolService.PoolSet:input_type -> ingot.operator.v1.PoolSetRequest
-	59, // 89: ingot.operator.v1.PoolService.PoolDelete:input_type -> ingot.operator.v1.PoolDeleteRequest
-	61, // 90: ingot.operator.v1.EventService.EventList:input_type -> ingot.operator.v1.EventListRequest
-	63, // 91: ingot.operator.v1.EventService.EventWatch:input_type -> ingot.operator.v1.EventWatchRequest
-	65, // 92: ingot.operator.v1.LeaseService.LeaseList:input_type -> ingot.operator.v1.LeaseListRequest
-	68, // 93: ingot.operator.v1.TokenService.TokenList:input_type -> ingot.operator.v1.TokenListRequest
-	70, // 94: ingot.operator.v1.TokenService.TokenCreate:input_type -> ingot.operator.v1.TokenCreateRequest
-	72, // 95: ingot.operator.v1.TokenService.TokenRevoke:input_type -> ingot.operator.v1.TokenRevokeRequest
-	10, // 96: ingot.operator.v1.MachineService.MachineList:output_type -> ingot.operator.v1.MachineListResponse
-	2,  // 97: ingot.operator.v1.MachineService.MachineGet:output_type -> ingot.operator.v1.Machine
-	2,  // 98: ingot.operator.v1.MachineService.MachineAdd:output_type -> ingot.operator.v1.Machine
-	2,  // 99: ingot.operator.v1.MachineService.MachineApprove:output_type -> ingot.operator.v1.Machine
-	2,  // 100: ingot.operator.v1.MachineService.MachineSet:output_type -> ingot.operator.v1.Machine
-	77, // 101: ingot.operator.v1.MachineService.MachineDelete:output_type -> google.protobuf.Empty
-	25, // 102: ingot.operator.v1.MachineService.MachineCommission:output_type -> ingot.operator.v1.Operation
-	25, // 103: ingot.operator.v1.MachineService.MachineDeploy:output_type -> ingot.operator.v1.Operation
-	25, // 104: ingot.operator.v1.MachineService.MachineRelease:output_type -> ingot.operator.v1.Operation
-	25, // 105: ingot.operator.v1.MachineService.MachinePower:output_type -> ingot.operator.v1.Operation
-	78, // 106: ingot.operator.v1.MachineService.MachineCollection:output_type -> ingot.hardware.v1.Collection
-	21, // 107: ingot.operator.v1.MachineService.BMCSet:output_type -> ingot.operator.v1.BMC
-	24, // 108: ingot.operator.v1.MachineService.BMCTest:output_type -> ingot.operator.v1.BMCTestResponse
-	25, // 109: ingot.operator.v1.OperationService.OperationGet:output_type -> ingot.operator.v1.Operation
-	30, // 110: ingot.operator.v1.OperationService.OperationList:output_type -> ingot.operator.v1.OperationListResponse
-	25, // 111: ingot.operator.v1.OperationService.OperationWatch:output_type -> ingot.operator.v1.Operation
-	25, // 112: ingot.operator.v1.OperationService.OperationCancel:output_type -> ingot.operator.v1.Operation
-	35, // 113: ingot.operator.v1.ImageService.ImageList:output_type -> ingot.operator.v1.ImageListResponse
-	32, // 114: ingot.operator.v1.ImageService.ImageGet:output_type -> ingot.operator.v1.Image
-	32, // 115: ingot.operator.v1.ImageService.ImageImport:output_type -> ingot.operator.v1.Image
-	40, // 116: ingot.operator.v1.ImageService.ImageImportURL:output_type -> ingot.operator.v1.ImageImportURLResponse
-	42, // 117: ingot.operator.v1.ImageService.ImageExport:output_type -> ingot.operator.v1.ImageExportResponse
-	43, // 118: ingot.operator.v1.ImageService.ImageVerify:output_type -> ingot.operator.v1.ImageVerifyResponse
-	32, // 119: ingot.operator.v1.ImageService.ImageSign:output_type -> ingot.operator.v1.Image
-	32, // 120: ingot.operator.v1.ImageService.ImageUnsign:output_type -> ingot.operator.v1.Image
-	77, // 121: ingot.operator.v1.ImageService.ImageDelete:output_type -> google.protobuf.Empty
-	48, // 122: ingot.operator.v1.ImageService.ImagePrune:output_type -> ingot.operator.v1.ImagePruneResponse
-	51, // 123: ingot.operator.v1.ImageService.TrustedKeyList:output_type -> ingot.operator.v1.TrustedKeyListResponse
-	49, // 124: ingot.operator.v1.ImageService.TrustedKeyAdd:output_type -> ingot.operator.v1.TrustedKey
-	77, // 125: ingot.operator.v1.ImageService.TrustedKeyDelete:output_type -> google.protobuf.Empty
-	56, // 126: ingot.operator.v1.PoolService.PoolList:output_type -> ingot.operator.v1.PoolListResponse
-	54, // 127: ingot.operator.v1.PoolService.PoolAdd:output_type -> ingot.operator.v1.Pool
-	54, // 128: ingot.operator.v1.PoolService.PoolSet:output_type -> ingot.operator.v1.Pool
-	77, // 129: ingot.operator.v1.PoolService.PoolDelete:output_type -> google.protobuf.Empty
-	62, // 130: ingot.operator.v1.EventService.EventList:output_type -> ingot.operator.v1.EventListResponse
-	60, // 131: ingot.operator.v1.EventService.EventWatch:output_type -> ingot.operator.v1.Event
-	66, // 132: ingot.operator.v1.LeaseService.LeaseList:output_type -> ingot.operator.v1.LeaseListResponse
-	69, // 133: ingot.operator.v1.TokenService.TokenList:output_type -> ingot.operator.v1.TokenListResponse
-	71, // 134: ingot.operator.v1.TokenService.TokenCreate:output_type -> ingot.operator.v1.TokenCreateResponse
-	77, // 135: ingot.operator.v1.TokenService.TokenRevoke:output_type -> google.protobuf.Empty
-	96, // [96:136] is the sub-list for method output_type
-	56, // [56:96] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	73, // 56: ingot.operator.v1.SettingListResponse.settings:type_name -> ingot.operator.v1.Setting
+	9,  // 57: ingot.operator.v1.MachineService.MachineList:input_type -> ingot.operator.v1.MachineListRequest
+	11, // 58: ingot.operator.v1.MachineService.MachineGet:input_type -> ingot.operator.v1.MachineGetRequest
+	12, // 59: ingot.operator.v1.MachineService.MachineAdd:input_type -> ingot.operator.v1.MachineAddRequest
+	14, // 60: ingot.operator.v1.MachineService.MachineApprove:input_type -> ingot.operator.v1.MachineApproveRequest
+	13, // 61: ingot.operator.v1.MachineService.MachineSet:input_type -> ingot.operator.v1.MachineSetRequest
+	15, // 62: ingot.operator.v1.MachineService.MachineDelete:input_type -> ingot.operator.v1.MachineDeleteRequest
+	16, // 63: ingot.operator.v1.MachineService.MachineCommission:input_type -> ingot.operator.v1.MachineCommissionRequest
+	17, // 64: ingot.operator.v1.MachineService.MachineDeploy:input_type -> ingot.operator.v1.MachineDeployRequest
+	18, // 65: ingot.operator.v1.MachineService.MachineRelease:input_type -> ingot.operator.v1.MachineReleaseRequest
+	19, // 66: ingot.operator.v1.MachineService.MachinePower:input_type -> ingot.operator.v1.MachinePowerRequest
+	11, // 67: ingot.operator.v1.MachineService.MachineCollection:input_type -> ingot.operator.v1.MachineGetRequest
+	22, // 68: ingot.operator.v1.MachineService.BMCSet:input_type -> ingot.operator.v1.BMCSetRequest
+	23, // 69: ingot.operator.v1.MachineService.BMCTest:input_type -> ingot.operator.v1.BMCTestRequest
+	28, // 70: ingot.operator.v1.OperationService.OperationGet:input_type -> ingot.operator.v1.OperationGetRequest
+	29, // 71: ingot.operator.v1.OperationService.OperationList:input_type -> ingot.operator.v1.OperationListRequest
+	28, // 72: ingot.operator.v1.OperationService.OperationWatch:input_type -> ingot.operator.v1.OperationGetRequest
+	31, // 73: ingot.operator.v1.OperationService.OperationCancel:input_type -> ingot.operator.v1.OperationCancelRequest
+	34, // 74: ingot.operator.v1.ImageService.ImageList:input_type -> ingot.operator.v1.ImageListRequest
+	36, // 75: ingot.operator.v1.ImageService.ImageGet:input_type -> ingot.operator.v1.ImageGetRequest
+	37, // 76: ingot.operator.v1.ImageService.ImageImport:input_type -> ingot.operator.v1.ImageImportRequest
+	39, // 77: ingot.operator.v1.ImageService.ImageImportURL:input_type -> ingot.operator.v1.ImageImportURLRequest
+	41, // 78: ingot.operator.v1.ImageService.ImageExport:input_type -> ingot.operator.v1.ImageExportRequest
+	36, // 79: ingot.operator.v1.ImageService.ImageVerify:input_type -> ingot.operator.v1.ImageGetRequest
+	44, // 80: ingot.operator.v1.ImageService.ImageSign:input_type -> ingot.operator.v1.ImageSignRequest
+	45, // 81: ingot.operator.v1.ImageService.ImageUnsign:input_type -> ingot.operator.v1.ImageUnsignRequest
+	46, // 82: ingot.operator.v1.ImageService.ImageDelete:input_type -> ingot.operator.v1.ImageDeleteRequest
+	47, // 83: ingot.operator.v1.ImageService.ImagePrune:input_type -> ingot.operator.v1.ImagePruneRequest
+	50, // 84: ingot.operator.v1.ImageService.TrustedKeyList:input_type -> ingot.operator.v1.TrustedKeyListRequest
+	52, // 85: ingot.operator.v1.ImageService.TrustedKeyAdd:input_type -> ingot.operator.v1.TrustedKeyAddRequest
+	53, // 86: ingot.operator.v1.ImageService.TrustedKeyDelete:input_type -> ingot.operator.v1.TrustedKeyDeleteRequest
+	55, // 87: ingot.operator.v1.PoolService.PoolList:input_type -> ingot.operator.v1.PoolListRequest
+	57, // 88: ingot.operator.v1.PoolService.PoolAdd:input_type -> ingot.operator.v1.PoolAddRequest
+	58, // 89: ingot.operator.v1.PoolService.PoolSet:input_type -> ingot.operator.v1.PoolSetRequest
+	59, // 90: ingot.operator.v1.PoolService.PoolDelete:input_type -> ingot.operator.v1.PoolDeleteRequest
+	61, // 91: ingot.operator.v1.EventService.EventList:input_type -> ingot.operator.v1.EventListRequest
+	63, // 92: ingot.operator.v1.EventService.EventWatch:input_type -> ingot.operator.v1.EventWatchRequest
+	65, // 93: ingot.operator.v1.LeaseService.LeaseList:input_type -> ingot.operator.v1.LeaseListRequest
+	68, // 94: ingot.operator.v1.TokenService.TokenList:input_type -> ingot.operator.v1.TokenListRequest
+	70, // 95: ingot.operator.v1.TokenService.TokenCreate:input_type -> ingot.operator.v1.TokenCreateRequest
+	72, // 96: ingot.operator.v1.TokenService.TokenRevoke:input_type -> ingot.operator.v1.TokenRevokeRequest
+	74, // 97: ingot.operator.v1.SettingService.SettingList:input_type -> ingot.operator.v1.SettingListRequest
+	76, // 98: ingot.operator.v1.SettingService.SettingSet:input_type -> ingot.operator.v1.SettingSetRequest
+	10, // 99: ingot.operator.v1.MachineService.MachineList:output_type -> ingot.operator.v1.MachineListResponse
+	2,  // 100: ingot.operator.v1.MachineService.MachineGet:output_type -> ingot.operator.v1.Machine
+	2,  // 101: ingot.operator.v1.MachineService.MachineAdd:output_type -> ingot.operator.v1.Machine
+	2,  // 102: ingot.operator.v1.MachineService.MachineApprove:output_type -> ingot.operator.v1.Machine
+	2,  // 103: ingot.operator.v1.MachineService.MachineSet:output_type -> ingot.operator.v1.Machine
+	81, // 104: ingot.operator.v1.MachineService.MachineDelete:output_type -> google.protobuf.Empty
+	25, // 105: ingot.operator.v1.MachineService.MachineCommission:output_type -> ingot.operator.v1.Operation
+	25, // 106: ingot.operator.v1.MachineService.MachineDeploy:output_type -> ingot.operator.v1.Operation
+	25, // 107: ingot.operator.v1.MachineService.MachineRelease:output_type -> ingot.operator.v1.Operation
+	25, // 108: ingot.operator.v1.MachineService.MachinePower:output_type -> ingot.operator.v1.Operation
+	82, // 109: ingot.operator.v1.MachineService.MachineCollection:output_type -> ingot.hardware.v1.Collection
+	21, // 110: ingot.operator.v1.MachineService.BMCSet:output_type -> ingot.operator.v1.BMC
+	24, // 111: ingot.operator.v1.MachineService.BMCTest:output_type -> ingot.operator.v1.BMCTestResponse
+	25, // 112: ingot.operator.v1.OperationService.OperationGet:output_type -> ingot.operator.v1.Operation
+	30, // 113: ingot.operator.v1.OperationService.OperationList:output_type -> ingot.operator.v1.OperationListResponse
+	25, // 114: ingot.operator.v1.OperationService.OperationWatch:output_type -> ingot.operator.v1.Operation
+	25, // 115: ingot.operator.v1.OperationService.OperationCancel:output_type -> ingot.operator.v1.Operation
+	35, // 116: ingot.operator.v1.ImageService.ImageList:output_type -> ingot.operator.v1.ImageListResponse
+	32, // 117: ingot.operator.v1.ImageService.ImageGet:output_type -> ingot.operator.v1.Image
+	32, // 118: ingot.operator.v1.ImageService.ImageImport:output_type -> ingot.operator.v1.Image
+	40, // 119: ingot.operator.v1.ImageService.ImageImportURL:output_type -> ingot.operator.v1.ImageImportURLResponse
+	42, // 120: ingot.operator.v1.ImageService.ImageExport:output_type -> ingot.operator.v1.ImageExportResponse
+	43, // 121: ingot.operator.v1.ImageService.ImageVerify:output_type -> ingot.operator.v1.ImageVerifyResponse
+	32, // 122: ingot.operator.v1.ImageService.ImageSign:output_type -> ingot.operator.v1.Image
+	32, // 123: ingot.operator.v1.ImageService.ImageUnsign:output_type -> ingot.operator.v1.Image
+	81, // 124: ingot.operator.v1.ImageService.ImageDelete:output_type -> google.protobuf.Empty
+	48, // 125: ingot.operator.v1.ImageService.ImagePrune:output_type -> ingot.operator.v1.ImagePruneResponse
+	51, // 126: ingot.operator.v1.ImageService.TrustedKeyList:output_type -> ingot.operator.v1.TrustedKeyListResponse
+	49, // 127: ingot.operator.v1.ImageService.TrustedKeyAdd:output_type -> ingot.operator.v1.TrustedKey
+	81, // 128: ingot.operator.v1.ImageService.TrustedKeyDelete:output_type -> google.protobuf.Empty
+	56, // 129: ingot.operator.v1.PoolService.PoolList:output_type -> ingot.operator.v1.PoolListResponse
+	54, // 130: ingot.operator.v1.PoolService.PoolAdd:output_type -> ingot.operator.v1.Pool
+	54, // 131: ingot.operator.v1.PoolService.PoolSet:output_type -> ingot.operator.v1.Pool
+	81, // 132: ingot.operator.v1.PoolService.PoolDelete:output_type -> google.protobuf.Empty
+	62, // 133: ingot.operator.v1.EventService.EventList:output_type -> ingot.operator.v1.EventListResponse
+	60, // 134: ingot.operator.v1.EventService.EventWatch:output_type -> ingot.operator.v1.Event
+	66, // 135: ingot.operator.v1.LeaseService.LeaseList:output_type -> ingot.operator.v1.LeaseListResponse
+	69, // 136: ingot.operator.v1.TokenService.TokenList:output_type -> ingot.operator.v1.TokenListResponse
+	71, // 137: ingot.operator.v1.TokenService.TokenCreate:output_type -> ingot.operator.v1.TokenCreateResponse
+	81, // 138: ingot.operator.v1.TokenService.TokenRevoke:output_type -> google.protobuf.Empty
+	75, // 139: ingot.operator.v1.SettingService.SettingList:output_type -> ingot.operator.v1.SettingListResponse
+	73, // 140: ingot.operator.v1.SettingService.SettingSet:output_type -> ingot.operator.v1.Setting
+	99, // [99:141] is the sub-list for method output_type
+	57, // [57:99] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_operator_operator_proto_init() }
@@ -5970,9 +6197,9 @@ func file_operator_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_operator_operator_proto_rawDesc), len(file_operator_operator_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   72,
+			NumMessages:   76,
 			NumExtensions: 0,
-			NumServices:   7,
+			NumServices:   8,
 		},
 		GoTypes:           file_operator_operator_proto_goTypes,
 		DependencyIndexes: file_operator_operator_proto_depIdxs,

@@ -2075,3 +2075,147 @@ var TokenService_ServiceDesc = grpc.ServiceDesc{
 	Streams:  []grpc.StreamDesc{},
 	Metadata: "operator/operator.proto",
 }
+
+const (
+	SettingService_SettingList_FullMethodName = "/ingot.operator.v1.SettingService/SettingList"
+	SettingService_SettingSet_FullMethodName  = "/ingot.operator.v1.SettingService/SettingSet"
+)
+
+// SettingServiceClient is the client API for SettingService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Settings of the whole installation, of which every one has a default.
+type SettingServiceClient interface {
+	SettingList(ctx context.Context, in *SettingListRequest, opts ...grpc.CallOption) (*SettingListResponse, error)
+	SettingSet(ctx context.Context, in *SettingSetRequest, opts ...grpc.CallOption) (*Setting, error)
+}
+
+type settingServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewSettingServiceClient(cc grpc.ClientConnInterface) SettingServiceClient {
+	return &settingServiceClient{cc}
+}
+
+func (c *settingServiceClient) SettingList(ctx context.Context, in *SettingListRequest, opts ...grpc.CallOption) (*SettingListResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SettingListResponse)
+	err := c.cc.Invoke(ctx, SettingService_SettingList_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *settingServiceClient) SettingSet(ctx context.Context, in *SettingSetRequest, opts ...grpc.CallOption) (*Setting, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Setting)
+	err := c.cc.Invoke(ctx, SettingService_SettingSet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// SettingServiceServer is the server API for SettingService service.
+// All implementations must embed UnimplementedSettingServiceServer
+// for forward compatibility.
+//
+// Settings of the whole installation, of which every one has a default.
+type SettingServiceServer interface {
+	SettingList(context.Context, *SettingListRequest) (*SettingListResponse, error)
+	SettingSet(context.Context, *SettingSetRequest) (*Setting, error)
+	mustEmbedUnimplementedSettingServiceServer()
+}
+
+// UnimplementedSettingServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedSettingServiceServer struct{}
+
+func (UnimplementedSettingServiceServer) SettingList(context.Context, *SettingListRequest) (*SettingListResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SettingList not implemented")
+}
+func (UnimplementedSettingServiceServer) SettingSet(context.Context, *SettingSetRequest) (*Setting, error) {
+	return nil, status.Error(codes.Unimplemented, "method SettingSet not implemented")
+}
+func (UnimplementedSettingServiceServer) mustEmbedUnimplementedSettingServiceServer() {}
+func (UnimplementedSettingServiceServer) testEmbeddedByValue()                        {}
+
+// UnsafeSettingServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to SettingServiceServer will
+// result in compilation errors.
+type UnsafeSettingServiceServer interface {
+	mustEmbedUnimplementedSettingServiceServer()
+}
+
+func RegisterSettingServiceServer(s grpc.ServiceRegistrar, srv SettingServiceServer) {
+	// If the following call panics, it indicates UnimplementedSettingServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&SettingService_ServiceDesc, srv)
+}
+
+func _SettingService_SettingList_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SettingListRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SettingServiceServer).SettingList(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SettingService_SettingList_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SettingServiceServer).SettingList(ctx, req.(*SettingListRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SettingService_SettingSet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SettingSetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SettingServiceServer).SettingSet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SettingService_SettingSet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SettingServiceServer).SettingSet(ctx, req.(*SettingSetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// SettingService_ServiceDesc is the grpc.ServiceDesc for SettingService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var SettingService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "ingot.operator.v1.SettingService",
+	HandlerType: (*SettingServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "SettingList",
+			Handler:    _SettingService_SettingList_Handler,
+		},
+		{
+			MethodName: "SettingSet",
+			Handler:    _SettingService_SettingSet_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "operator/operator.proto",
+}

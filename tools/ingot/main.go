@@ -112,7 +112,7 @@ func (c *cli) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&c.contextFile, "context", "", "file that names the controller (default $INGOT_CONTEXT or ~/.config/ingot/context.yaml)")
 	root.PersistentFlags().StringVarP(&c.output, "output", "o", "table", "table or json")
-	root.AddCommand(c.machine(), c.bmc(), c.pool(), c.image(), c.operation(), c.events(), c.leases(), c.token(), c.lab())
+	root.AddCommand(c.machine(), c.bmc(), c.pool(), c.image(), c.operation(), c.events(), c.leases(), c.setting(), c.token(), c.lab())
 	return root
 }
 

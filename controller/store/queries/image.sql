@@ -72,10 +72,3 @@ SELECT certificate, key_sealed FROM authority;
 
 -- name: AuthorityInsert
 INSERT INTO authority (certificate, key_sealed) VALUES ($1, $2);
-
--- name: SettingGet
-SELECT value FROM setting WHERE key = $1;
-
--- name: SettingSet
-INSERT INTO setting (key, value) VALUES ($1, $2)
-ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = ingot_now();
