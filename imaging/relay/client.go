@@ -48,6 +48,10 @@ const (
 	slowest   = 32
 	leastRate = 64 << 10
 	maxURLs   = 8
+	// maxPatience is how many times its patience a frame may be waited for, even
+	// if the peer says that it comes forward. One that is honest ends such a wait
+	// by itself; see waitLimit.
+	maxPatience = 6
 )
 
 // client asks one peer.

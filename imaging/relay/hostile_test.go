@@ -156,6 +156,35 @@ func TestHostilePeers(t *testing.T) {
 	}
 }
 
+// A peer that gave frames well, and from then on says that it comes forward, earns
+// time by that, but not for ever.
+func TestComingForwardIsNotEnough(t *testing.T) {
+	t.Parallel()
+	img := newImage(60)
+	m := newMember(t, img, "victim", func(o *Options) { o.Patience = 200 * time.Millisecond })
+	m.SetUpstream(hostilePeer(t, img, func(h hostile) {
+		if h.first < 50 {
+			h.frames(func(_ int, r record, p []byte) (record, []byte) { r.position = 0; return r, p })
+			return
+		}
+		for at := uint64(0); h.r.Context().Err() == nil; at += 2500 {
+			h.record(record{kind: kindWait, frame: h.first, position: min(at, img.m.Frames[h.first].Offset)})
+			pause(h.r, 20*time.Millisecond)
+		}
+	}))
+	start := time.Now()
+	if err := m.write(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	m.check()
+	if s := m.State(); s.Failure != FailureLate {
+		t.Errorf("got %q, want %q", s.Failure, FailureLate)
+	}
+	if took, most := time.Since(start), 6*time.Second; took > most {
+		t.Errorf("took %v, want at most %v", took, most)
+	}
+}
+
 func pause(r *http.Request, d time.Duration) {
 	select {
 	case <-r.Context().Done():

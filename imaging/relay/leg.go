@@ -49,7 +49,7 @@ func (l *peerLeg) await(due int) error {
 		return errTurned
 	}
 	f := &l.n.m.Frames[due]
-	for {
+	for start := time.Now(); ; {
 		var buf [recordBytes]byte
 		var err error
 		_, patient := l.up.client.wait(func() { err = l.fill(buf[:]) })
@@ -68,7 +68,7 @@ func (l *peerLeg) await(due int) error {
 			return errRecord // what lies before its position it has, or has had
 		case r.kind == kindWait:
 			l.up.client.earn(came, l.least)
-			if !patient {
+			if !patient || time.Since(start) > maxPatience*l.up.client.patience {
 				return errLate
 			}
 			continue
