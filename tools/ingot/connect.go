@@ -53,7 +53,7 @@ func (c *cli) target() (target, error) {
 	decoder := yaml.NewDecoder(strings.NewReader(string(data)))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&t); err != nil {
-		return target{}, fmt.Errorf("read context file %s: %w", path, err)
+		return target{}, fmt.Errorf("read context file %s, which has address, ca_file and token: %w", path, err)
 	}
 	if t.Address == "" || t.CAFile == "" || t.Token == "" {
 		return target{}, fmt.Errorf("context file %s must have address, ca_file and token", path)

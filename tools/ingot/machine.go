@@ -174,7 +174,7 @@ func (c *cli) machineCommission() *cobra.Command {
 	var yes bool
 	return c.operationCommand("commission MACHINE", "Take the inventory and test the hardware", func(cmd *cobra.Command) {
 		cmd.Flags().BoolVar(&req.SkipTests, "skip-tests", false, "inventory only")
-		cmd.Flags().StringArrayVar(&req.VouchedDisks, "vouch", nil, "serial or WWN of a disk that held data: you say that nothing of it is left; repeat for more")
+		cmd.Flags().StringArrayVar(&req.VouchedDisks, "vouch", nil, "`SERIAL` (or WWN) of a disk that held data: you say that nothing of it is left; repeat for more")
 		cmd.Flags().BoolVar(&yes, "yes", false, "with --vouch: do not ask")
 	}, func(cmd *cobra.Command, conn *grpc.ClientConn, machine string) (*operator.Operation, error) {
 		req.Machine = machine

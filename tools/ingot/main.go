@@ -32,6 +32,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
@@ -78,6 +79,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 func plain(err error) string {
 	var wire interface{ GRPCStatus() *status.Status }
 	if errors.As(err, &wire) {
+		if wire.GRPCStatus().Code() == codes.Unimplemented {
+			return fmt.Sprintf("what answers there does not know this call (%s): is the address in the context file the API's (port 8443), and ingotd as new as ingot?", wire.GRPCStatus().Message())
+		}
 		return reach(wire.GRPCStatus().Message())
 	}
 	return err.Error()
@@ -143,7 +147,7 @@ func atMostOne(cmd *cobra.Command, args []string) error {
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	g := &cobra.Command{Use: use, Short: short, RunE: func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			return usageError{fmt.Errorf("%s has no command %q", use, args[0])}
+			return usageError{fmt.Errorf("%s has no command %q; %s --help lists what it has", use, args[0], cmd.CommandPath())}
 		}
 		return cmd.Help()
 	}}

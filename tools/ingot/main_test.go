@@ -205,6 +205,16 @@ func TestWatchesGoOn(t *testing.T) {
 	}
 }
 
+// TestOtherDoor: a controller that does not know the call is told from one that
+// refuses it.
+func TestOtherDoor(t *testing.T) {
+	t.Parallel()
+	_, ingot := serve(t)
+	if code, _, errOut := ingot("pool", "list"); code != 1 || !strings.Contains(errOut, "8443") {
+		t.Errorf("%d %q, want the API's port", code, errOut)
+	}
+}
+
 // TestTerminal: what a machine says of itself moves no cursor.
 func TestTerminal(t *testing.T) {
 	t.Parallel()
@@ -223,7 +233,7 @@ func TestCommandLine(t *testing.T) {
 		word string
 	}{
 		{[]string{"foo"}, 2, "foo"},
-		{[]string{"machine", "foo"}, 2, "foo"},
+		{[]string{"machine", "foo"}, 2, "ingot machine --help"},
 		{[]string{"machine", "list", "extra"}, 2, "extra"},
 		{[]string{"machine", "show"}, 2, "give a machine\n"},
 		{[]string{"machine", "show", "a", "b"}, 2, "\"b\" is one word too many"},
