@@ -263,7 +263,7 @@ func TestFetchReadsWhatIsServed(t *testing.T) {
 		return st.link(FramesPath(st.img.Digest)), nil
 	})
 	packed := make([]byte, 0, m.PackedSizeBytes)
-	for _, run := range m.Runs(nil, 1<<20, 0) {
+	for _, run := range m.Runs(m.DataFrames(), manifest.RunLimits{Bytes: 1 << 20}) {
 		body, err := src.Range(t.Context(), run.Offset, run.Length)
 		if err != nil {
 			t.Fatal(err)

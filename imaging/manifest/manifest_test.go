@@ -198,19 +198,20 @@ func TestRuns(t *testing.T) {
 	t.Parallel()
 	m := example()
 	for _, tc := range []struct {
-		name             string
-		want             func(int) bool
-		maxBytes, maxGap int64
-		runs             []Run
+		name   string
+		frames []int
+		limit  RunLimits
+		runs   []Run
 	}{
-		{"together over a small gap", nil, 4096, 50, []Run{{100, 1350, []int{2, 4}}}},
-		{"gap too large", nil, 4096, 49, []Run{{100, 1000, []int{2}}, {1150, 300, []int{4}}}},
-		{"too long together", nil, 1349, 50, []Run{{100, 1000, []int{2}}, {1150, 300, []int{4}}}},
-		{"a frame alone may exceed", nil, 1, 50, []Run{{100, 1000, []int{2}}, {1150, 300, []int{4}}}},
-		{"one wanted", func(i int) bool { return i == 4 }, 4096, 50, []Run{{1150, 300, []int{4}}}},
-		{"none wanted", func(int) bool { return false }, 4096, 50, nil},
+		{"together over a small gap", m.DataFrames(), RunLimits{Bytes: 4096, Gap: 50, Frames: 2}, []Run{{100, 1350, []int{2, 4}}}},
+		{"gap too large", m.DataFrames(), RunLimits{Bytes: 4096, Gap: 49}, []Run{{100, 1000, []int{2}}, {1150, 300, []int{4}}}},
+		{"too long together", m.DataFrames(), RunLimits{Bytes: 1349, Gap: 50}, []Run{{100, 1000, []int{2}}, {1150, 300, []int{4}}}},
+		{"too many", m.DataFrames(), RunLimits{Bytes: 4096, Gap: 50, Frames: 1}, []Run{{100, 1000, []int{2}}, {1150, 300, []int{4}}}},
+		{"a frame alone may exceed", m.DataFrames(), RunLimits{Bytes: 1, Gap: 50}, []Run{{100, 1000, []int{2}}, {1150, 300, []int{4}}}},
+		{"one wanted", []int{4}, RunLimits{Bytes: 4096, Gap: 50}, []Run{{1150, 300, []int{4}}}},
+		{"none wanted", nil, RunLimits{Bytes: 4096, Gap: 50}, nil},
 	} {
-		if diff := cmp.Diff(tc.runs, m.Runs(tc.want, tc.maxBytes, tc.maxGap)); diff != "" {
+		if diff := cmp.Diff(tc.runs, m.Runs(tc.frames, tc.limit)); diff != "" {
 			t.Errorf("%s: -want +got:\n%s", tc.name, diff)
 		}
 	}

@@ -8,21 +8,24 @@ type Run struct {
 	Frames []int // indices into Manifest.Frames, ascending; every one has data
 }
 
-// Runs cuts the wanted frames into stretches, in the order of the file. want
-// tells for each frame with data whether it is wanted; nil wants them all.
-// A run is closed before it would exceed maxBytes (one frame always fits) and
-// before a gap of more than maxGap bytes that nobody wants.
-func (m *Manifest) Runs(want func(i int) bool, maxBytes, maxGap int64) []Run {
+// RunLimits says where a run is closed: before it would exceed Bytes or Frames
+// (one frame always fits; 0 frames are no limit), and before a gap of more than
+// Gap bytes that nobody wants.
+type RunLimits struct {
+	Bytes, Gap int64
+	Frames     int
+}
+
+// Runs cuts frames, which have data and ascend, into stretches.
+func (m *Manifest) Runs(frames []int, limit RunLimits) []Run {
 	var runs []Run
-	for i := range m.Frames {
+	for _, i := range frames {
 		f := &m.Frames[i]
-		if f.Zero || (want != nil && !want(i)) {
-			continue
-		}
 		start, end := int64(f.Offset), int64(f.Offset)+int64(f.PackedSize)
 		if n := len(runs); n > 0 {
 			last := &runs[n-1]
-			if start-(last.Offset+last.Length) <= maxGap && end-last.Offset <= maxBytes {
+			if start-(last.Offset+last.Length) <= limit.Gap && end-last.Offset <= limit.Bytes &&
+				(limit.Frames == 0 || len(last.Frames) < limit.Frames) {
 				last.Length = end - last.Offset
 				last.Frames = append(last.Frames, i)
 				continue
@@ -31,4 +34,15 @@ func (m *Manifest) Runs(want func(i int) bool, maxBytes, maxGap int64) []Run {
 		runs = append(runs, Run{Offset: start, Length: end - start, Frames: []int{i}})
 	}
 	return runs
+}
+
+// DataFrames are the indices of all frames that are no holes.
+func (m *Manifest) DataFrames() []int {
+	var frames []int
+	for i := range m.Frames {
+		if !m.Frames[i].Zero {
+			frames = append(frames, i)
+		}
+	}
+	return frames
 }

@@ -149,7 +149,7 @@ func (m *member) write(ctx context.Context) error {
 	runs := make(chan manifest.Run)
 	group.Go(func() error {
 		defer close(runs)
-		for _, run := range m.img.m.Runs(nil, 200000, 1000) {
+		for _, run := range m.img.m.Runs(m.img.m.DataFrames(), manifest.RunLimits{Bytes: 200000, Gap: 1000}) {
 			select {
 			case runs <- run:
 			case <-ctx.Done():

@@ -105,7 +105,7 @@ func (w *write) finish(ctx context.Context) error {
 			return w.flush()
 		}
 	}
-	if err := w.pipeline(ctx, w.runsOf(ends), nil); err != nil {
+	if err := w.pipeline(ctx, w.m.Runs(ends, w.plan.runs), nil); err != nil {
 		return err
 	}
 	return w.writeEnds(ctx)

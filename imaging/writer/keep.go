@@ -20,9 +20,6 @@ const (
 	// maxUnreadable frames are taken for sectors that writing may mend; a disk
 	// with more is broken, and each may cost half a minute.
 	maxUnreadable = 8
-	// maxRunFrames bounds what is remembered of a stretch of frames that pack
-	// to next to nothing.
-	maxRunFrames = 64
 )
 
 // sample decides whether the target is worth being read first. What it reads
@@ -148,7 +145,7 @@ func (w *write) checkRuns(ctx context.Context, stretches []manifest.Run, todo ch
 				wanted = append(wanted, i)
 			}
 		}
-		return send(ctx, todo, w.runsOf(wanted))
+		return send(ctx, todo, w.m.Runs(wanted, w.plan.runs))
 	})
 }
 
@@ -161,24 +158,4 @@ func send(ctx context.Context, todo chan<- manifest.Run, runs []manifest.Run) er
 		}
 	}
 	return nil
-}
-
-// runsOf cuts frames, ascending and with data, into stretches for one request
-// each.
-func (w *write) runsOf(frames []int) []manifest.Run {
-	var runs []manifest.Run
-	for _, i := range frames {
-		f := &w.m.Frames[i]
-		start, end := int64(f.Offset), int64(f.Offset)+int64(f.PackedSize)
-		if n := len(runs); n > 0 {
-			last := &runs[n-1]
-			if start-(last.Offset+last.Length) <= w.plan.maxGap && end-last.Offset <= w.plan.RunBytes && len(last.Frames) < maxRunFrames {
-				last.Length = end - last.Offset
-				last.Frames = append(last.Frames, i)
-				continue
-			}
-		}
-		runs = append(runs, manifest.Run{Offset: start, Length: end - start, Frames: []int{i}})
-	}
-	return runs
 }

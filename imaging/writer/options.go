@@ -116,15 +116,19 @@ const BlockedThreads = 2
 type plan struct {
 	Options
 	packedBuffers int
-	maxGap        int64
+	runs          manifest.RunLimits
 	earlyBytes    int64
 }
+
+// maxRunFrames bounds what is remembered of a stretch of frames that pack to next
+// to nothing.
+const maxRunFrames = 64
 
 // decoderBytes is what a zstd decoder needs beside its output.
 const decoderBytes = 1 << 20
 
 func (o Options) plan(m *manifest.Manifest) plan {
-	p := plan{Options: o, maxGap: 32 << 10, earlyBytes: earlyBytes}
+	p := plan{Options: o, earlyBytes: earlyBytes}
 	if p.Now == nil {
 		p.Now = time.Now
 	}
@@ -143,6 +147,7 @@ func (o Options) plan(m *manifest.Manifest) plan {
 	if p.RunBytes <= 0 {
 		p.RunBytes = 8 << 20
 	}
+	p.runs = manifest.RunLimits{Bytes: p.RunBytes, Gap: 32 << 10, Frames: maxRunFrames}
 	frame := int64(m.FrameSizeBytes)
 	packed := int64(manifest.MaxPacked(m.FrameSizeBytes))
 	// An eighth is for all that is no frame: connections, zeros, ends, the program.

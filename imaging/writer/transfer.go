@@ -31,7 +31,7 @@ func (w *write) transfer(ctx context.Context) error {
 	}
 	w.next()
 	_, data := w.ordered()
-	return w.pipeline(ctx, w.runsOf(data), w.zeroHoles)
+	return w.pipeline(ctx, w.m.Runs(data, w.plan.runs), w.zeroHoles)
 }
 
 // pipeline brings the frames of runs from the source to the target, and does

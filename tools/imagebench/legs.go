@@ -116,7 +116,7 @@ func (l *leg) network(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, run := range l.m.Runs(nil, 1<<40, 64<<10) {
+	for _, run := range l.m.Runs(l.m.DataFrames(), manifest.RunLimits{Bytes: 1 << 40, Gap: 64 << 10}) {
 		body, err := src.Range(ctx, run.Offset, run.Length)
 		if err != nil {
 			return err
