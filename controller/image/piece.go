@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"sort"
@@ -179,6 +180,9 @@ func (a *arrivingFile) Read(p []byte) (int, error) {
 	n, err := a.await(a.pull.p.ctx, int64(len(p)))
 	if err != nil {
 		return 0, err
+	}
+	if n == 0 { // at the end of the file, and of the pull
+		return 0, io.EOF
 	}
 	return a.File.Read(p[:n])
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -195,8 +196,13 @@ func (p *Puller) begin(d manifest.Digest) (*pull, error) {
 		if !over(pl.done) {
 			return pl, nil
 		}
-		if err := pl.failure(); err != nil && time.Since(pl.ended) < pullAgain {
+		err := pl.failure()
+		if err != nil && time.Since(pl.ended) < pullAgain {
 			return nil, err
+		}
+		// Who asks may have looked for the copy just before it was put in its place.
+		if _, statErr := os.Stat(p.store.path(d)); err == nil && statErr == nil {
+			return pl, nil
 		}
 	}
 	for other, pl := range p.pulls { // those that ended are of no more use

@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -279,6 +280,39 @@ func TestPullGoesOn(t *testing.T) {
 	}
 	if second := e.puller.Count().Bytes; second > uint64(len(packed))-first+uint64(lost)+4096 {
 		t.Errorf("the pulls brought %d and %d bytes of %d, a frame of %d was lost", first, second, len(packed), lost)
+	}
+}
+
+// Who looked for the copy just before a pull put it into its place gets that one,
+// and the image does not come a second time.
+func TestPulledWhileSomebodyLooked(t *testing.T) {
+	t.Parallel()
+	r := newRing(t)
+	from, img, packed := origin(t)
+	r.source(from, nil)
+	e := r.edge(t.TempDir(), PullOptions{}, Options{})
+	if _, err := e.puller.Manifest(t.Context(), img.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.settled(img.Digest); err != nil {
+		t.Fatal(err)
+	}
+	c, err := e.puller.content(t.Context(), img.Digest, partFrames)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, packed) {
+		t.Errorf("read %d bytes, %v; want %d", len(got), err, len(packed))
+	}
+	if got := e.puller.Count().Begun; got != 1 {
+		t.Errorf("%d pulls were begun, want 1", got)
+	}
+	if err := e.store.Delete(img.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.puller.begin(img.Digest); err != nil || e.puller.Count().Begun != 2 {
+		t.Errorf("after it was deleted: %d pulls were begun, want 2; %v", e.puller.Count().Begun, err)
 	}
 }
 
