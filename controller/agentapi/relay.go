@@ -20,7 +20,7 @@ type Relay struct {
 	// Board plans it; nil: every machine reads from the controller.
 	Board *relay.Board
 	// RingBytes is the most memory that a machine gives to its peers; it never
-	// gives more than an eighth of what it has.
+	// gives more than a sixteenth of what it has.
 	RingBytes uint64
 	// ServeBytesPerSecond is the most that a machine gives to its peers; 0: no
 	// limit.
@@ -47,7 +47,7 @@ func (st *stream) relayEnter(m machine.Machine, order *agent.Order) {
 	if r.Board == nil || job == nil {
 		return
 	}
-	ring := min(r.RingBytes, m.MemoryBytes/8)
+	ring := min(r.RingBytes, m.MemoryBytes/16)
 	if ring < leastRing {
 		return
 	}

@@ -58,7 +58,7 @@ func TestRelay(t *testing.T) {
 	s := r.connect(0)
 	job := s.deploy()
 	given := job.GetDeploy().GetRelay()
-	if got, want := given.GetRingBytes(), uint64(1<<30/8); got != want || len(given.GetKey()) < 16 || given.GetTls() {
+	if got, want := given.GetRingBytes(), uint64(1<<30/16); got != want || len(given.GetKey()) < 16 || given.GetTls() {
 		t.Fatalf("got %v, want a ring of %d bytes, a key and no TLS", given, want)
 	}
 	told := make(chan relay.Upstream, 1)

@@ -183,7 +183,7 @@ func (c *Config) flags(path *string) *flag.FlagSet {
 	f.StringVar(&c.ImageRateSubnet, "image-rate-subnet", c.ImageRateSubnet, "the same for each subnet")
 	f.StringVar(&c.ReadBack, "read-back", c.ReadBack, "how a deploy proves what it wrote: `all` of it by XXH3, sha256, or a share such as 10% (default all)")
 	f.StringVar(&c.Relay, "relay", c.Relay, "`on`, tls or off: machines pass images that they are given at the same time on to each other, by TLS where tls is said or the image is private (default on)")
-	f.StringVar(&c.RelayRing, "relay-ring", c.RelayRing, "most `BYTES` of memory that a machine gives to its peers; never more than an eighth of what it has (default 1G)")
+	f.StringVar(&c.RelayRing, "relay-ring", c.RelayRing, "most `BYTES` of memory that a machine gives to its peers; never more than a sixteenth of what it has (default 1G)")
 	f.StringVar(&c.RelayRate, "relay-rate", c.RelayRate, "most `BYTES` a second that a machine gives to its peers (default no limit)")
 	f.IntVar(&c.RelayMembers, "relay-members", c.RelayMembers, "`NUMBER` of machines from which on relaying begins (default 3)")
 	f.StringVar(&c.ImageRateMachine, "image-rate-machine", c.ImageRateMachine, "the same for each machine")
